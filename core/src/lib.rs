@@ -1,2 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! highwater-core: see the crate documentation in ARCHITECTURE.md.
+//! Highwater's contract: what a connector, a transport and a sink are, what an event, a schema, a position and a
+//! checkpoint look like, and the engine that merges a table's copy with its log ([`dblog`]).
+//!
+//! This crate does no I/O, names no database and reads no clock of its own.
+
+pub mod error;
+pub mod image;
+pub mod value;
+
+pub use error::{Class, Error, ErrorKind, Result, Scope};
