@@ -20,9 +20,15 @@ pub struct Cell {
 
 impl Cell {
     /// The column is not part of this image (a key-only image, for example).
-    pub const ABSENT: Cell = Cell { start: 0, length: ABSENT };
+    pub const ABSENT: Cell = Cell {
+        start: 0,
+        length: ABSENT,
+    };
     /// The log says that the column did not change and does not carry it (Postgres: unchanged TOAST).
-    pub const UNCHANGED: Cell = Cell { start: 0, length: UNCHANGED };
+    pub const UNCHANGED: Cell = Cell {
+        start: 0,
+        length: UNCHANGED,
+    };
     /// SQL NULL.
     pub const NULL: Cell = Cell { start: 0, length: NULL };
 
@@ -84,14 +90,18 @@ impl RowImage {
     /// The cell of column `index`; absent past the end.
     #[inline]
     pub fn cell(&self, index: usize) -> CellRef<'_> {
-        let Some(cell) = self.cells.get(index) else { return CellRef::Absent };
+        let Some(cell) = self.cells.get(index) else {
+            return CellRef::Absent;
+        };
         match cell.length {
             ABSENT => CellRef::Absent,
             UNCHANGED => CellRef::Unchanged,
             NULL => CellRef::Null,
             length => {
                 let start = cell.start as usize;
-                self.data.get(start..start + length as usize).map_or(CellRef::Absent, CellRef::Value)
+                self.data
+                    .get(start..start + length as usize)
+                    .map_or(CellRef::Absent, CellRef::Value)
             }
         }
     }
@@ -109,7 +119,11 @@ impl RowImage {
 
     /// Bytes of the values, without presence bits.
     pub fn value_bytes(&self) -> usize {
-        self.cells.iter().filter(|cell| cell.length <= CELL_BYTES_MAX).map(|cell| cell.length as usize).sum()
+        self.cells
+            .iter()
+            .filter(|cell| cell.length <= CELL_BYTES_MAX)
+            .map(|cell| cell.length as usize)
+            .sum()
     }
 }
 
@@ -175,12 +189,24 @@ mod tests {
     fn absent_null_unchanged_and_empty_are_four_different_things() {
         let row = RowImage::new(
             Bytes::from_static(b"abc"),
-            Box::new([Cell::ABSENT, Cell::NULL, Cell::UNCHANGED, Cell::value(3, 0), Cell::value(1, 2)]),
+            Box::new([
+                Cell::ABSENT,
+                Cell::NULL,
+                Cell::UNCHANGED,
+                Cell::value(3, 0),
+                Cell::value(1, 2),
+            ]),
         );
         let cells: Vec<_> = row.iter().collect();
         assert_eq!(
             cells,
-            [CellRef::Absent, CellRef::Null, CellRef::Unchanged, CellRef::Value(b""), CellRef::Value(b"bc")]
+            [
+                CellRef::Absent,
+                CellRef::Null,
+                CellRef::Unchanged,
+                CellRef::Value(b""),
+                CellRef::Value(b"bc")
+            ]
         );
         assert!(row.is_partial());
         assert_eq!(row.value_bytes(), 2);

@@ -4,8 +4,18 @@
 //!
 //! This crate does no I/O, names no database and reads no clock of its own.
 
+pub mod change;
+pub mod checkpoint;
+pub mod clock;
+pub mod connector;
+pub mod dblog;
 pub mod error;
 pub mod image;
+pub mod position;
+pub mod schema;
+pub mod sink;
+pub mod source_block;
+pub mod transport;
 pub mod value;
 
 pub use error::{Class, Error, ErrorKind, Result, Scope};

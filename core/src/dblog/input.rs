@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the engine is told.
+
+use serde::{Deserialize, Serialize};
+
+use crate::change::{ChunkId, LogItem};
+use crate::checkpoint::CheckpointId;
+use crate::connector::ChunkRows;
+use crate::error::Class;
+use crate::position::{MarkId, MarkPlace};
+use crate::schema::{Key, TableName};
+
+/// A request for a copy, numbered by the engine; unique over the life of a connector's checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SnapshotId(pub u64);
+
+/// Which rows to copy. Serializes as the pipeline file and the local socket have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotScope {
+    /// The table.
+    pub table: TableName,
+    /// Which of its rows.
+    pub rows: SnapshotRows,
+}
+
+/// Which rows of a table to copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SnapshotRows {
+    /// All, in one or more ranges read side by side. `starts` are exclusive starts of the second and later ranges, in key
+    /// order, as [`crate::connector::ChunkReader::split`] gives them; empty: one range.
+    All {
+        /// Where the second and later ranges start, exclusive.
+        starts: Vec<Key>,
+    },
+    /// The keys after `after`, up to and including `through`.
+    Range {
+        /// Exclusive start.
+        after: Option<Key>,
+        /// Inclusive end.
+        through: Option<Key>,
+    },
+    /// Exactly these keys: a repair. A key without a row emits nothing.
+    Keys(Vec<Key>),
+    /// Rows that meet a condition in the database's own language.
+    Condition(String),
+}
+
+/// What a person (or the runtime) asks of snapshots that run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Control {
+    /// Read no further chunks; windows that are open still close.
+    Pause(SnapshotId),
+    /// Go on.
+    Resume(SnapshotId),
+    /// Give up what is left; finished chunks stay finished.
+    Cancel(SnapshotId),
+    /// At most this many windows open at once over all snapshots; 0 holds back new chunks like a pause of all.
+    Throttle {
+        /// The new maximum.
+        windows_max: u32,
+    },
+}
+
+/// One thing that happened. `P` is the connector's position.
+#[derive(Debug, Clone)]
+pub enum Input<P> {
+    /// The log delivered these, in order.
+    Log(Vec<LogItem<P>>),
+    /// A mark that was asked for is written.
+    MarkWritten {
+        /// Which.
+        mark: MarkId,
+        /// Where to find it.
+        place: MarkPlace<P>,
+    },
+    /// A chunk that was asked for is read.
+    ChunkRead {
+        /// Which.
+        chunk: ChunkId,
+        /// What it found.
+        rows: ChunkRows<P>,
+    },
+    /// A mark could not be written, or a chunk not be read; the chunk is tried again by a new [`Input::Retry`], or its
+    /// snapshot fails when `class` is not retryable.
+    ChunkFailed {
+        /// Which chunk.
+        chunk: ChunkId,
+        /// Whether trying again may help.
+        class: Class,
+        /// For reports and the status page; no values.
+        message: String,
+    },
+    /// A moment to try again what failed or was read too early. The driver decides how often.
+    Retry,
+    /// Copy these tables, ranges or keys.
+    Snapshot(Vec<SnapshotScope>),
+    /// Steer snapshots.
+    Control(Control),
+    /// Everything below is visible to every later read ([`crate::connector::WatermarkWriter::visibility_horizon`]).
+    VisibilityHorizon(u64),
+    /// Enough was emitted (bytes, rows or time) to be committed: save a checkpoint now, inside a transaction if need be.
+    CheckpointDue,
+    /// That checkpoint and every event emitted before it are durable.
+    CheckpointSaved(CheckpointId),
+}
