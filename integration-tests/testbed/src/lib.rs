@@ -1,2 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-//! highwater-testbed: see the crate documentation in ARCHITECTURE.md.
+//! Real servers for tests, the demo and benchmarks: one handle per server.
+//!
+//! ```text
+//!   Postgres::start ──┬── process    programs of Debian, npm or Maven in a private folder, children of the test
+//!   Kafka::start      │
+//!   Registry::start   └── container  any Docker-compatible engine, through testcontainers
+//! ```
+//!
+//! Servers listen on 127.0.0.1, on a free port that stays theirs over restarts. Their data lies in `/tmp/hwtb-…`,
+//! removed on success and kept when the test panics (or always with `HIGHWATER_KEEP=1`). A server dies with its
+//! handle, and with this process however it ends. What is downloaded goes to [`cache::root`], under locks, once.
+
+mod at_exit;
+pub mod cache;
+pub mod certificates;
+mod command;
+mod error;
+mod fetch;
+mod ports;
+pub mod postgres;
+mod run_dir;
+mod server_process;
+mod spawner;
+pub mod versions;
+pub mod wait;
+
+pub use error::{Error, Result};
+pub use postgres::{PgOptions, Postgres, TestDatabase};

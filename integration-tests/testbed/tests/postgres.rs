@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The Postgres handle on real servers.
+
+use highwater_testbed::postgres::{ROLE, ROLE_PASSWORD};
+use highwater_testbed::versions::POSTGRES_MAJORS;
+use highwater_testbed::{PgOptions, Postgres};
+use tokio_postgres::{Client, NoTls};
+
+async fn text(client: &Client, sql: &str) -> String {
+    client.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn each_pinned_major_starts_with_logical_decoding() {
+    for major in POSTGRES_MAJORS {
+        let server = Postgres::start(PgOptions::major(major)).await.unwrap();
+        let client = server.connect().await.unwrap();
+        assert!(
+            text(&client, "SHOW server_version")
+                .await
+                .starts_with(&format!("{major}."))
+        );
+        assert_eq!(text(&client, "SHOW wal_level").await, "logical");
+        assert!(server.version().starts_with(&format!("{major}.")));
+    }
+}
+
+#[tokio::test]
+async fn the_role_must_give_its_password_and_the_superuser_need_not() {
+    let server = Postgres::start(PgOptions::major(17)).await.unwrap();
+    let (client, connection) = tokio_postgres::connect(&server.url(ROLE, ROLE_PASSWORD, "postgres"), NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    assert_eq!(text(&client, "SELECT current_user::text").await, ROLE);
+    let refused = tokio_postgres::connect(&server.url(ROLE, "wrong", "postgres"), NoTls)
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(refused.code().unwrap().code(), "28P01");
+}
+
+#[tokio::test]
+async fn a_killed_server_comes_back_on_its_port_with_its_data_and_other_settings() {
+    let server = Postgres::start(PgOptions::major(15)).await.unwrap();
+    let port = server.port();
+    let client = server.connect().await.unwrap();
+    client
+        .batch_execute("CREATE TABLE kept (id int PRIMARY KEY); INSERT INTO kept VALUES (7)")
+        .await
+        .unwrap();
+    let first = server.pid().unwrap();
+    server.kill9().await.unwrap();
+    assert_eq!(server.pid(), None);
+    assert!(client.simple_query("SELECT 1").await.is_err());
+    server.restart_with(&[("wal_level", "replica")]).await.unwrap();
+    assert_ne!(server.pid().unwrap(), first);
+    assert_eq!(server.port(), port);
+    let client = server.connect().await.unwrap();
+    assert_eq!(text(&client, "SELECT max(id)::text FROM kept").await, "7");
+    assert_eq!(text(&client, "SHOW wal_level").await, "replica");
+}
+
+#[tokio::test]
+async fn a_setting_that_the_server_refuses_is_told_with_the_log() {
+    let error = Postgres::start(PgOptions::major(17).with("wal_level", "nonsense"))
+        .await
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.contains("died while starting") && error.contains("nonsense"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn tests_share_a_server_and_have_databases_of_their_own() {
+    let (one, two) = (Postgres::shared(17).await.unwrap(), Postgres::shared(17).await.unwrap());
+    assert_eq!(one.server().pid(), two.server().pid());
+    let client = one.connect().await.unwrap();
+    client.batch_execute("CREATE TABLE mine (id int)").await.unwrap();
+    let slot = "SELECT pg_create_logical_replication_slot('mine', 'pgoutput')::text";
+    assert!(text(&client, slot).await.contains("mine"));
+    let other = two.connect().await.unwrap();
+    assert!(other.simple_query("SELECT * FROM mine").await.is_err());
+    let (name, server_client) = (one.name().to_owned(), two.server().connect().await.unwrap());
+    drop(one);
+    let left = server_client
+        .query("SELECT FROM pg_database WHERE datname = $1", &[&name])
+        .await
+        .unwrap();
+    assert!(left.is_empty(), "the database outlived its handle");
+    let slots = text(
+        &server_client,
+        "SELECT count(*)::text FROM pg_replication_slots WHERE slot_name = 'mine'",
+    )
+    .await;
+    assert_eq!(slots, "0");
+}
