@@ -11,6 +11,7 @@ pub mod connector;
 pub mod dblog;
 pub mod error;
 pub mod image;
+pub mod partitioner;
 pub mod position;
 pub mod schema;
 pub mod sink;
