@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the fuzz targets and the property tests drive: every parser of foreign bytes, one function each. They return
+//! nothing and must not panic, whatever the bytes are.
+
+use crate::protocol::framing::{FRAME_BYTES_MAX, FrameBatch, FrameSplitter, HANDSHAKE_FRAME_BYTES_MAX};
+use crate::protocol::handshake::{Channel, Credentials, Handshake, Progress};
+use crate::protocol::pgoutput::PgOutput;
+use crate::protocol::{ServerError, certificate, data_row, pgoutput as decoder, replication};
+use bytes::{Bytes, BytesMut};
+use highwater_core::image::RowImage;
+
+/// Splits `bytes`, given in pieces of changing size, and checks that nothing is lost on the way.
+pub fn framing(bytes: &[u8]) {
+    let mut splitter = FrameSplitter::new(FRAME_BYTES_MAX);
+    let mut rest = bytes;
+    let mut step = 1;
+    let mut passed = 0;
+    while !rest.is_empty() {
+        let (head, tail) = rest.split_at(step.min(rest.len()));
+        splitter.buffer().extend_from_slice(head);
+        rest = tail;
+        step = step * 2 % 61 + 1;
+        match splitter.take_batch() {
+            Ok(Some(mut batch)) => {
+                while let Some(frame) = batch.next_frame() {
+                    passed += frame.body.len() + 5;
+                }
+                assert!(batch.is_exhausted(), "a batch holds whole messages");
+            }
+            Ok(None) => {}
+            Err(_) => return,
+        }
+    }
+    assert_eq!(passed + splitter.buffered_bytes(), bytes.len(), "no byte is lost");
+}
+
+/// Decodes `bytes` as a pgoutput message and touches every cell of its rows.
+pub fn pgoutput(bytes: &[u8]) {
+    let touch = |cells| {
+        let image = RowImage::new(Bytes::copy_from_slice(bytes), cells);
+        assert!(image.value_bytes() <= bytes.len(), "cells lie inside the message");
+        image.iter().count()
+    };
+    match decoder::decode(bytes) {
+        Ok(PgOutput::Insert { new, .. }) => {
+            touch(new.cells);
+        }
+        Ok(PgOutput::Update { old, new, .. }) => {
+            touch(new.cells);
+            old.map(|old| touch(old.tuple.cells));
+        }
+        Ok(PgOutput::Delete { old, .. }) => {
+            touch(old.tuple.cells);
+        }
+        Ok(_) | Err(_) => {}
+    }
+}
+
+/// Takes `bytes` as a whole replication stream: frames, stream messages, pgoutput.
+pub fn stream(bytes: &[u8]) {
+    let mut batch = FrameBatch::over(Bytes::copy_from_slice(bytes));
+    while let Some(frame) = batch.next_frame() {
+        if let Ok(replication::StreamMessage::XLogData(data)) = replication::parse_stream_message(frame.body) {
+            pgoutput(data.payload);
+        }
+        let _ = data_row::parse_data_row(frame.body, frame.body_start);
+        let _ = data_row::parse_text_row(frame.body);
+        let _ = data_row::parse_row_description(frame.body);
+        let _ = ServerError::parse(frame.body);
+    }
+    let _ = certificate::tls_server_end_point(bytes);
+}
+
+/// Takes `bytes` as all that a server says while a client connects.
+pub fn handshake(bytes: &[u8]) {
+    let credentials = Credentials {
+        user: "user".into(),
+        database: "database".into(),
+        password: Some(b"password".to_vec()),
+    };
+    for channel in [
+        Channel::Plain,
+        Channel::Tls {
+            server_end_point: Some(vec![1; 32]),
+        },
+    ] {
+        let mut out = BytesMut::new();
+        let Ok(mut handshake) = Handshake::start(credentials.clone(), channel, true, "fuzz", &mut out) else {
+            return;
+        };
+        let mut splitter = FrameSplitter::new(HANDSHAKE_FRAME_BYTES_MAX);
+        splitter.buffer().extend_from_slice(bytes);
+        while let Ok(Some((tag, body))) = splitter.take_frame() {
+            match handshake.receive(tag, &body, &mut out) {
+                Ok(Progress::Continue) => {}
+                Ok(Progress::Ready) | Err(_) => break,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    fn message() -> impl Strategy<Value = Vec<u8>> {
+        (
+            prop::sample::select(&b"dDETRSKZ"[..]),
+            prop::collection::vec(any::<u8>(), 0..80),
+        )
+            .prop_map(|(tag, body)| [&[tag], (body.len() as i32 + 4).to_be_bytes().as_slice(), &body].concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn framing_never_panics_nor_loses_a_byte(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            super::framing(&bytes);
+        }
+
+        #[test]
+        fn streams_of_random_messages_never_panic(messages in prop::collection::vec(message(), 0..6)) {
+            let bytes = messages.concat();
+            super::framing(&bytes);
+            super::stream(&bytes);
+            super::handshake(&bytes);
+        }
+    }
+}
