@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: Apache-2.0
+//! JSON as Kafka Connect's converter writes it.
