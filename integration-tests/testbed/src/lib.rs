@@ -17,8 +17,11 @@ pub mod certificates;
 mod command;
 mod error;
 mod fetch;
+mod http;
+pub mod kafka;
 mod ports;
 pub mod postgres;
+pub mod registry;
 mod run_dir;
 mod server_process;
 mod spawner;
@@ -26,4 +29,6 @@ pub mod versions;
 pub mod wait;
 
 pub use error::{Error, Result};
+pub use kafka::{Kafka, KafkaOptions, Security};
 pub use postgres::{PgOptions, Postgres, TestDatabase};
+pub use registry::Registry;

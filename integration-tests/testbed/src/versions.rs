@@ -40,8 +40,8 @@ pub const POSTGRES_NPM: &str = "@embedded-postgres/linux-";
 /// Kafka's broker and tools, from Maven.
 pub const KAFKA: &str = "4.3.1";
 
-/// The Scala version in the name of Kafka's artefact.
-pub const KAFKA_SCALA: &str = "2.13";
+/// Kafka's broker artefact: its name says the Scala version.
+pub const KAFKA_ARTEFACT: &str = "kafka_2.13";
 
 /// log4j, with which the broker writes its log.
 pub const LOG4J: &str = "2.25.5";
