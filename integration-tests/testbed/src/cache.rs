@@ -85,11 +85,6 @@ fn is_made(place: &Path, stamp: &str) -> bool {
     fs::read_to_string(place.join(STAMP)).is_ok_and(|found| found == stamp)
 }
 
-/// True when the entry `name` is there, made from `stamp`.
-pub(crate) fn has(name: &str, stamp: &str) -> bool {
-    is_made(&root().join(name), stamp)
-}
-
 pub(crate) fn create_dir(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).map_err(|e| Error::during(format!("cannot create {}", dir.display()), e))
 }

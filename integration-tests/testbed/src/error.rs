@@ -35,11 +35,6 @@ impl Error {
     pub fn during(doing: impl fmt::Display, cause: impl fmt::Display) -> Self {
         Self::new(format!("{doing}: {cause}"))
     }
-
-    /// True when the message or the log holds `text`.
-    pub(crate) fn mentions(&self, text: &str) -> bool {
-        self.message.contains(text) || self.log_tail.as_deref().is_some_and(|tail| tail.contains(text))
-    }
 }
 
 impl fmt::Display for Error {

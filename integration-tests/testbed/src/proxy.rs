@@ -63,7 +63,9 @@ struct Shared {
 
 impl std::fmt::Debug for FaultProxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FaultProxy").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("FaultProxy")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -84,7 +86,11 @@ impl FaultProxy {
             from_server_bytes: AtomicU64::new(0),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
-        Ok(Self { address, shared, accepting })
+        Ok(Self {
+            address,
+            shared,
+            accepting,
+        })
     }
 
     /// Where clients connect: `127.0.0.1:PORT`.
@@ -121,19 +127,27 @@ impl FaultProxy {
 
     /// The server is down, as clients see it: running connections are cut and new ones closed.
     pub fn down(&self) {
-        self.set(Faults { refuse: true, ..Faults::default() });
+        self.set(Faults {
+            refuse: true,
+            ..Faults::default()
+        });
         self.cut();
     }
 
     /// Nothing passes any more, and no connection ends.
     pub fn stall(&self) {
-        self.set(Faults { stall: true, ..Faults::default() });
+        self.set(Faults {
+            stall: true,
+            ..Faults::default()
+        });
     }
 
     /// Inverts, once, the byte at `offset` of what the server sends on some connection: the first to get there.
     pub fn corrupt_at(&self, offset: u64) {
         self.corrupt_when(move |block, before| {
-            usize::try_from(offset.checked_sub(before)?).ok().filter(|index| *index < block.len())
+            usize::try_from(offset.checked_sub(before)?)
+                .ok()
+                .filter(|index| *index < block.len())
         });
     }
 
@@ -166,7 +180,9 @@ impl Drop for FaultProxy {
 }
 
 fn parse(upstream: &str) -> Result<SocketAddr> {
-    upstream.parse().map_err(|e| Error::during(format!("{upstream:?} is no address of the form 127.0.0.1:PORT"), e))
+    upstream
+        .parse()
+        .map_err(|e| Error::during(format!("{upstream:?} is no address of the form 127.0.0.1:PORT"), e))
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
@@ -189,7 +205,9 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 async fn connection(client: TcpStream, shared: Arc<Shared>) {
     let mut cuts = shared.cuts.subscribe();
     let upstream = *shared.upstream.lock().unwrap_or_else(PoisonError::into_inner);
-    let Ok(server) = TcpStream::connect(upstream).await else { return };
+    let Ok(server) = TcpStream::connect(upstream).await else {
+        return;
+    };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
@@ -214,7 +232,9 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, direction: Direct
     let mut passed = 0;
     loop {
         let limit = faults.borrow().bytes_per_second.map_or(BLOCK_BYTES, slice);
-        let Ok(count @ 1..) = from.read(&mut block[..limit]).await else { break };
+        let Ok(count @ 1..) = from.read(&mut block[..limit]).await else {
+            break;
+        };
         let read = &mut block[..count];
         let present = match faults.wait_for(|faults| !faults.stall).await {
             Ok(present) => *present,
@@ -234,11 +254,15 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, direction: Direct
 }
 
 fn slice(bytes_per_second: u64) -> usize {
-    usize::try_from(bytes_per_second / THROTTLE_SLICES).unwrap_or(BLOCK_BYTES).clamp(1, BLOCK_BYTES)
+    usize::try_from(bytes_per_second / THROTTLE_SLICES)
+        .unwrap_or(BLOCK_BYTES)
+        .clamp(1, BLOCK_BYTES)
 }
 
 fn wait_of(count: usize, bytes_per_second: Option<u64>) -> Duration {
-    bytes_per_second.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(count as f64 / rate.max(1) as f64))
+    bytes_per_second.map_or(Duration::ZERO, |rate| {
+        Duration::from_secs_f64(count as f64 / rate.max(1) as f64)
+    })
 }
 
 impl Shared {

@@ -101,15 +101,31 @@ async fn tests_share_a_server_and_have_databases_of_their_own() {
 
 #[tokio::test]
 async fn tls_is_verified_against_the_authority_and_the_name() {
-    let server = Postgres::start(PgOptions::major(17).with_tls().with_hba("hostnossl all highwater all reject"))
-        .await
-        .unwrap();
+    let server = Postgres::start(
+        PgOptions::major(17)
+            .with_tls()
+            .with_hba("hostnossl all highwater all reject"),
+    )
+    .await
+    .unwrap();
     let stranger = highwater_testbed::certificates::Authority::new().unwrap();
     let client = secured(&server, "localhost", server.ca_pem().unwrap()).await.unwrap();
-    assert_eq!(text(&client, "SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()").await, "TLSv1.3");
-    assert!(secured(&server, "localhost", stranger.ca_pem()).await.is_err(), "a foreign authority was trusted");
-    assert!(secured(&server, "elsewhere", server.ca_pem().unwrap()).await.is_err(), "a wrong name was accepted");
-    let plain = tokio_postgres::connect(&server.url(ROLE, ROLE_PASSWORD, "postgres"), NoTls).await.err().unwrap();
+    assert_eq!(
+        text(&client, "SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()").await,
+        "TLSv1.3"
+    );
+    assert!(
+        secured(&server, "localhost", stranger.ca_pem()).await.is_err(),
+        "a foreign authority was trusted"
+    );
+    assert!(
+        secured(&server, "elsewhere", server.ca_pem().unwrap()).await.is_err(),
+        "a wrong name was accepted"
+    );
+    let plain = tokio_postgres::connect(&server.url(ROLE, ROLE_PASSWORD, "postgres"), NoTls)
+        .await
+        .err()
+        .unwrap();
     assert_eq!(plain.code().unwrap().code(), "28000");
 }
 
@@ -117,7 +133,9 @@ async fn tls_is_verified_against_the_authority_and_the_name() {
 async fn secured(server: &Postgres, name: &str, ca_pem: &str) -> Result<Client, tokio_postgres::Error> {
     use rustls::pki_types::pem::PemObject;
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(rustls::pki_types::CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
+    roots
+        .add(rustls::pki_types::CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap())
+        .unwrap();
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -127,8 +145,14 @@ async fn secured(server: &Postgres, name: &str, ca_pem: &str) -> Result<Client, 
     // The address to reach it by, and the name to verify.
     let mut named = tokio_postgres::Config::new();
     named.host(name).hostaddr([127, 0, 0, 1].into()).port(server.port());
-    named.user(ROLE).password(ROLE_PASSWORD).dbname("postgres").ssl_mode(tokio_postgres::config::SslMode::Require);
-    let (client, connection) = named.connect(tokio_postgres_rustls::MakeRustlsConnect::new(tls)).await?;
+    named
+        .user(ROLE)
+        .password(ROLE_PASSWORD)
+        .dbname("postgres")
+        .ssl_mode(tokio_postgres::config::SslMode::Require);
+    let (client, connection) = named
+        .connect(tokio_postgres_rustls::MakeRustlsConnect::new(tls))
+        .await?;
     tokio::spawn(connection);
     Ok(client)
 }
@@ -139,7 +163,12 @@ async fn a_frozen_server_answers_after_it_goes_on() {
     let client = server.connect().await.unwrap();
     server.pause().await.unwrap();
     let limit = std::time::Duration::from_millis(200);
-    assert!(tokio::time::timeout(limit, client.simple_query("SELECT 1")).await.is_err(), "a frozen server answered");
+    assert!(
+        tokio::time::timeout(limit, client.simple_query("SELECT 1"))
+            .await
+            .is_err(),
+        "a frozen server answered"
+    );
     server.resume().await.unwrap();
     assert_eq!(text(&client, "SELECT 'awake'").await, "awake");
 }

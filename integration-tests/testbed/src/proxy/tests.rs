@@ -30,7 +30,9 @@ async fn proxied() -> (FaultProxy, TcpStream) {
 async fn ask(stream: &mut TcpStream, question: &[u8]) -> std::io::Result<Vec<u8>> {
     stream.write_all(question).await?;
     let mut answer = vec![0; question.len()];
-    tokio::time::timeout(LIMIT, stream.read_exact(&mut answer)).await.unwrap()?;
+    tokio::time::timeout(LIMIT, stream.read_exact(&mut answer))
+        .await
+        .unwrap()?;
     Ok(answer)
 }
 
@@ -76,20 +78,34 @@ async fn a_stalled_connection_is_silent_and_then_loses_nothing() {
     proxy.stall();
     stream.write_all(b"late").await.unwrap();
     let mut answer = [0; 4];
-    assert!(tokio::time::timeout(SHORT, stream.read_exact(&mut answer)).await.is_err(), "a stall let bytes through");
+    assert!(
+        tokio::time::timeout(SHORT, stream.read_exact(&mut answer))
+            .await
+            .is_err(),
+        "a stall let bytes through"
+    );
     proxy.heal();
-    tokio::time::timeout(LIMIT, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+    tokio::time::timeout(LIMIT, stream.read_exact(&mut answer))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(&answer, b"late");
 }
 
 #[tokio::test]
 async fn a_delay_and_a_throttle_take_their_time() {
     let (proxy, mut stream) = proxied().await;
-    proxy.set(Faults { delay: SHORT, ..Faults::default() });
+    proxy.set(Faults {
+        delay: SHORT,
+        ..Faults::default()
+    });
     let began = Instant::now();
     ask(&mut stream, b"slow").await.unwrap();
     assert!(began.elapsed() >= SHORT * 2, "both directions wait");
-    proxy.set(Faults { bytes_per_second: Some(10_000), ..Faults::default() });
+    proxy.set(Faults {
+        bytes_per_second: Some(10_000),
+        ..Faults::default()
+    });
     let began = Instant::now();
     ask(&mut stream, &[7; 3_000]).await.unwrap();
     assert!(began.elapsed() >= Duration::from_millis(290), "{:?}", began.elapsed());
@@ -110,5 +126,8 @@ async fn a_predicate_chooses_the_byte_that_is_broken() {
     let (proxy, mut stream) = proxied().await;
     proxy.corrupt_when(|block, _| block.iter().position(|byte| *byte == b'w'));
     assert_eq!(ask(&mut stream, b"hello").await.unwrap(), b"hello");
-    assert_eq!(ask(&mut stream, b"world").await.unwrap(), [!b'w', b'o', b'r', b'l', b'd']);
+    assert_eq!(
+        ask(&mut stream, b"world").await.unwrap(),
+        [!b'w', b'o', b'r', b'l', b'd']
+    );
 }

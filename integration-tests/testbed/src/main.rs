@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Fetches and starts the servers of the test-bed by hand: what `make` does before the tests, so that a missing
+//! server is told once and in full, and no test waits for a download.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use highwater_testbed::versions::{KAFKA, POSTGRES, POSTGRES_MAJORS, REGISTRY};
+use highwater_testbed::{Error, Kafka, KafkaOptions, PgOptions, Postgres, Registry, Result, cache, doctor, postgres};
+
+/// Real servers for tests and demos.
+#[derive(Parser)]
+#[command(name = "highwater-testbed", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Download and prepare servers; all of them when none is named.
+    Fetch {
+        /// Servers to fetch.
+        servers: Vec<Server>,
+    },
+    /// Start a server, print how to reach it as KEY=VALUE lines, and run until Ctrl-C.
+    Up {
+        /// The server.
+        server: Server,
+        /// Postgres' major version.
+        major: Option<u16>,
+    },
+    /// Print the pinned versions.
+    Versions,
+    /// Say what this machine has and lacks; fails if a server cannot be had.
+    Doctor,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Server {
+    Postgres,
+    Kafka,
+    Registry,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Verb::Fetch { servers } => fetch(&servers),
+        Verb::Up { server, major } => tokio::runtime::Runtime::new()
+            .map_err(|e| Error::during("cannot make a runtime", e))
+            .and_then(|runtime| runtime.block_on(up(server, major))),
+        Verb::Versions => {
+            versions();
+            Ok(())
+        }
+        Verb::Doctor => examine(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("testbed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn fetch(servers: &[Server]) -> Result<()> {
+    let wants = |server| servers.is_empty() || servers.contains(&server);
+    let mut missing = Vec::new();
+    let mut note = |name: String, fetched: Result<String>| match fetched {
+        Ok(version) => println!("{name} {version}"),
+        Err(error) => {
+            eprintln!("testbed: {error}");
+            missing.push(name);
+        }
+    };
+    if wants(Server::Postgres) {
+        for major in POSTGRES_MAJORS {
+            note(format!("postgres-{major}"), Postgres::fetch(major));
+        }
+    }
+    if wants(Server::Kafka) {
+        note("kafka".into(), Kafka::fetch());
+    }
+    if wants(Server::Registry) {
+        note("registry".into(), Registry::fetch());
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "missing: {}; see above for why, `highwater-testbed doctor` for what this machine lacks, and {} for what is cached",
+        missing.join(", "),
+        cache::root().display()
+    )))
+}
+
+async fn up(server: Server, major: Option<u16>) -> Result<()> {
+    match server {
+        Server::Postgres => {
+            let server = Postgres::start(PgOptions::major(major.unwrap_or(0))).await?;
+            println!("POSTGRES_VERSION={}", server.version());
+            println!("POSTGRES_PID={}", server.pid().unwrap_or_default());
+            println!("POSTGRES_DATA_DIR={}", server.data_dir().display());
+            println!(
+                "POSTGRES_SUPERUSER_URL={}",
+                server.url(postgres::SUPERUSER, "", "postgres")
+            );
+            println!(
+                "POSTGRES_URL={}",
+                server.url(postgres::ROLE, postgres::ROLE_PASSWORD, "postgres")
+            );
+            until_told().await?;
+            server.stop().await
+        }
+        Server::Kafka => {
+            let server = Kafka::start(KafkaOptions::default()).await?;
+            println!("KAFKA_VERSION={}", server.version());
+            println!("KAFKA_PID={}", server.pid().unwrap_or_default());
+            println!("KAFKA_BOOTSTRAP={}", server.bootstrap());
+            until_told().await?;
+            server.stop().await
+        }
+        Server::Registry => {
+            let server = Registry::start().await?;
+            println!("REGISTRY_VERSION={}", server.version());
+            println!("REGISTRY_PID={}", server.pid().unwrap_or_default());
+            println!("REGISTRY_URL={}", server.url());
+            until_told().await?;
+            server.stop().await
+        }
+    }
+}
+
+async fn until_told() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    println!("READY=1");
+    let failed = |e: std::io::Error| Error::during("cannot listen for signals", e);
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    tokio::select! {
+        told = tokio::signal::ctrl_c() => told.map_err(failed),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+fn versions() {
+    for pin in POSTGRES {
+        println!(
+            "postgres-{} debian={} npm={} image={}",
+            pin.major, pin.suite, pin.npm, pin.image
+        );
+    }
+    println!("kafka {KAFKA}");
+    println!("registry {REGISTRY}");
+}
+
+fn examine() -> Result<()> {
+    let findings = doctor::examine();
+    for finding in &findings {
+        println!("{finding}");
+    }
+    match findings.iter().filter(|finding| !finding.is_fine()).count() {
+        0 => Ok(()),
+        lacking => Err(Error::new(format!(
+            "this machine lacks {lacking} of the above: run `make setup`"
+        ))),
+    }
+}
