@@ -6,8 +6,10 @@ use crate::protocol::framing::{FRAME_BYTES_MAX, FrameBatch, FrameSplitter, HANDS
 use crate::protocol::handshake::{Channel, Credentials, Handshake, Progress};
 use crate::protocol::pgoutput::PgOutput;
 use crate::protocol::{ServerError, certificate, data_row, pgoutput as decoder, replication};
+use crate::values::{CARRIED_OIDS, PgType, TypeForm, resolve};
 use bytes::{Bytes, BytesMut};
 use highwater_core::image::RowImage;
+use highwater_core::value::{ColumnDecoder, ValueWriter};
 
 /// Splits `bytes`, given in pieces of changing size, and checks that nothing is lost on the way.
 pub fn framing(bytes: &[u8]) {
@@ -96,6 +98,84 @@ pub fn handshake(bytes: &[u8]) {
                 Ok(Progress::Ready) | Err(_) => break,
             }
         }
+    }
+}
+
+/// Decodes `bytes` as a value of every carried type; the first two bytes choose a modifier. Checks that a decoder writes
+/// exactly one value or fails without one.
+pub fn values(bytes: &[u8]) {
+    let modifier = bytes
+        .first_chunk::<2>()
+        .map_or(-1, |pair| i32::from(i16::from_be_bytes(*pair)));
+    for oid in CARRIED_OIDS {
+        let of = PgType {
+            oid,
+            schema: String::new(),
+            name: String::new(),
+            form: TypeForm::Base { extension: None },
+        };
+        for modifier in [-1, modifier] {
+            let carried = resolve(&of, modifier).expect("invariant: every type of the list is carried");
+            check_one_call(&*carried.decoder, bytes);
+        }
+    }
+    for (extension, name) in [("hstore", "hstore"), ("citext", "citext"), ("ltree", "ltree")] {
+        let form = TypeForm::Base {
+            extension: Some(extension.into()),
+        };
+        let of = PgType {
+            oid: 0,
+            schema: String::new(),
+            name: name.into(),
+            form,
+        };
+        let carried = resolve(&of, -1).expect("invariant: every type of the list is carried");
+        check_one_call(&*carried.decoder, bytes);
+    }
+}
+
+fn check_one_call(decoder: &dyn ColumnDecoder, bytes: &[u8]) {
+    let mut calls = Calls(0);
+    match decoder.decode(bytes, &mut calls) {
+        Ok(()) => assert_eq!(calls.0, 1, "one value on success"),
+        Err(_) => assert_eq!(calls.0, 0, "no value on failure"),
+    }
+}
+
+/// Counts what a decoder writes.
+struct Calls(usize);
+
+impl ValueWriter for Calls {
+    fn null(&mut self) {
+        self.0 += 1;
+    }
+    fn boolean(&mut self, _: bool) {
+        self.0 += 1;
+    }
+    fn int(&mut self, _: i32) {
+        self.0 += 1;
+    }
+    fn long(&mut self, _: i64) {
+        self.0 += 1;
+    }
+    fn float(&mut self, _: f32) {
+        self.0 += 1;
+    }
+    fn double(&mut self, _: f64) {
+        self.0 += 1;
+    }
+    fn string(&mut self, _: &str) {
+        self.0 += 1;
+    }
+    fn bytes(&mut self, _: &[u8]) {
+        self.0 += 1;
+    }
+    fn decimal(&mut self, unscaled: &[u8]) {
+        assert!(!unscaled.is_empty(), "a decimal has a byte at least");
+        self.0 += 1;
+    }
+    fn variable_scale_decimal(&mut self, _: i32, unscaled: &[u8]) {
+        self.decimal(unscaled);
     }
 }
 

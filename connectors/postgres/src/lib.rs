@@ -19,3 +19,4 @@ pub mod failure;
 pub mod settings;
 pub mod socket;
 pub mod tls;
+pub mod values;
