@@ -12,9 +12,11 @@
 //! handle, and with this process however it ends. What is downloaded goes to [`cache::root`], under locks, once.
 
 mod at_exit;
+pub mod backend;
 pub mod cache;
 pub mod certificates;
 mod command;
+pub mod container;
 pub mod doctor;
 mod error;
 mod fetch;
@@ -26,6 +28,7 @@ pub mod proxy;
 pub mod registry;
 mod run_dir;
 mod server_process;
+pub mod skip;
 mod spawner;
 pub mod versions;
 pub mod wait;

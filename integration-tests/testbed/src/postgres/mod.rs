@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A real Postgres for a test.
 
-pub(crate) mod native;
+mod contained;
+mod native;
 mod options;
 pub(crate) mod programs;
 mod shared;
@@ -12,7 +13,9 @@ use std::time::Instant;
 
 use tokio_postgres::{Client, NoTls};
 
+use crate::backend::{self, Backend, Choice};
 use crate::certificates::{Authority, TlsFiles};
+use crate::container::contained::HOME;
 use crate::error::{Error, Result};
 use crate::run_dir::RunDir;
 use crate::versions;
@@ -20,6 +23,7 @@ use crate::versions;
 pub use options::{PgOptions, ROLE, ROLE_PASSWORD, SUPERUSER, TlsOptions};
 pub use shared::TestDatabase;
 
+use contained::ContainedPostgres;
 use native::Native;
 
 /// A running Postgres on 127.0.0.1, killed and removed when dropped; its directory is kept when the test fails.
@@ -31,7 +35,13 @@ pub struct Postgres {
     settings: Mutex<Vec<(String, String)>>,
     authority: Option<Authority>,
     ca_path: Option<PathBuf>,
-    server: Native,
+    server: Server,
+}
+
+#[derive(Debug)]
+enum Server {
+    Native(Native),
+    Contained(ContainedPostgres),
 }
 
 impl Postgres {
@@ -52,23 +62,26 @@ impl Postgres {
             _ => None,
         };
         let ca_path = tls.as_ref().map(|files| files.ca.clone());
-        let hba = options.hba.clone();
-        let server = tokio::task::spawn_blocking(move || Native::prepare(major, &hba, tls, dir))
-            .await
-            .map_err(|e| Error::during("preparing postgres", e))??;
         let defaults = options::DEFAULT_SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let settings = Mutex::new(options::merged(&defaults, &options.settings));
+        let settings = options::merged(&defaults, &options.settings);
+        let variable = format!("HIGHWATER_IMAGE_POSTGRES_{major}");
+        let server = match backend::choose(&variable, programs::pin(major)?.image).await? {
+            Choice::Process => Server::Native(start_native(major, options.hba, tls, &settings, dir).await?),
+            Choice::Container { docker, image } => Server::Contained(
+                ContainedPostgres::start((docker, image), major, &options.hba, tls.as_ref(), &settings, dir).await?,
+            ),
+        };
         let this = Self {
             major,
-            settings,
+            settings: Mutex::new(settings),
             authority,
             ca_path,
             server,
         };
-        this.boot().await?;
         eprintln!(
-            "testbed: postgres {} (process, pid {}) at 127.0.0.1:{} in {} ms",
+            "testbed: postgres {} ({}, pid {}) at 127.0.0.1:{} in {} ms",
             this.version(),
+            this.backend(),
             this.pid().unwrap_or_default(),
             this.port(),
             began.elapsed().as_millis()
@@ -86,7 +99,10 @@ impl Postgres {
 
     async fn boot(&self) -> Result<()> {
         let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.server.start(&settings).await
+        match &self.server {
+            Server::Native(server) => server.start(&settings).await,
+            Server::Contained(server) => server.start_again(&settings, self.authority.is_some()).await,
+        }
     }
 
     /// A new client session of the superuser in the database `postgres`; its connection is driven by a task of the
@@ -126,12 +142,18 @@ impl Postgres {
 
     /// Stops the server in an orderly way (fast shutdown).
     pub async fn stop(&self) -> Result<()> {
-        self.server.stop().await
+        match &self.server {
+            Server::Native(server) => server.stop().await,
+            Server::Contained(server) => server.stop().await,
+        }
     }
 
     /// Kills the server and all its children, as a crash of the machine would.
     pub async fn kill9(&self) -> Result<()> {
-        self.server.kill9()
+        match &self.server {
+            Server::Native(server) => server.kill9(),
+            Server::Contained(server) => server.kill9().await,
+        }
     }
 
     /// Starts the server again on its data and port; an orderly stop comes first if it runs.
@@ -155,18 +177,37 @@ impl Postgres {
 
     /// Freezes the server and its children: connections stay open and silent.
     pub async fn pause(&self) -> Result<()> {
-        self.server.pause()
+        match &self.server {
+            Server::Native(server) => server.pause(),
+            Server::Contained(server) => server.container().pause().await,
+        }
     }
 
     /// Lets a frozen server go on.
     pub async fn resume(&self) -> Result<()> {
-        self.server.resume();
-        Ok(())
+        match &self.server {
+            Server::Native(server) => {
+                server.resume();
+                Ok(())
+            }
+            Server::Contained(server) => server.container().resume().await,
+        }
     }
 
-    /// The postmaster's process id, if it runs.
+    /// How the server runs.
+    pub fn backend(&self) -> Backend {
+        match &self.server {
+            Server::Native(_) => Backend::Process,
+            Server::Contained(_) => Backend::Container,
+        }
+    }
+
+    /// The postmaster's process id, if it runs; in a container, as the engine's machine sees it.
     pub fn pid(&self) -> Option<u32> {
-        self.server.pid()
+        match &self.server {
+            Server::Native(server) => server.pid(),
+            Server::Contained(server) => server.pid(),
+        }
     }
 
     /// Always `127.0.0.1`.
@@ -176,28 +217,37 @@ impl Postgres {
 
     /// The TCP port, the same after a restart.
     pub fn port(&self) -> u16 {
-        self.server.port()
+        match &self.server {
+            Server::Native(server) => server.port(),
+            Server::Contained(server) => server.container().port(),
+        }
     }
 
-    /// The directory of the Unix socket.
+    /// The directory of the Unix socket, of the log and of the data of a native server.
     pub fn socket_dir(&self) -> &Path {
-        self.server.dir().path()
+        self.dir().path()
     }
 
-    /// The data directory.
+    /// The data directory; of a container, the path inside of it.
     pub fn data_dir(&self) -> PathBuf {
-        self.server.data_dir()
+        match &self.server {
+            Server::Native(server) => server.data_dir(),
+            Server::Contained(_) => PathBuf::from(HOME).join("data"),
+        }
     }
 
-    /// The server's log file.
+    /// The log file of a native server.
     pub fn log_path(&self) -> PathBuf {
-        self.server.log_path()
+        self.dir().path().join("log")
     }
 
     /// The directory of the server's programs; with Debian's packages it has the clients too (`psql`,
-    /// `pg_recvlogical`, `pgbench`).
-    pub fn bin_dir(&self) -> &Path {
-        self.server.bin()
+    /// `pg_recvlogical`, `pgbench`). None for a container.
+    pub fn bin_dir(&self) -> Option<&Path> {
+        match &self.server {
+            Server::Native(server) => Some(server.bin()),
+            Server::Contained(_) => None,
+        }
     }
 
     /// The major version.
@@ -207,7 +257,10 @@ impl Postgres {
 
     /// The exact version in the server's own words.
     pub fn version(&self) -> &str {
-        self.server.version()
+        match &self.server {
+            Server::Native(server) => server.version(),
+            Server::Contained(server) => server.version(),
+        }
     }
 
     /// The certificate of the authority that signed the server's, in PEM, if TLS is on.
@@ -227,8 +280,38 @@ impl Postgres {
 
     /// Keeps the run directory when the server goes, for a test that fails without a panic.
     pub fn keep_dir(&self) {
-        self.server.dir().keep();
+        self.dir().keep();
     }
+
+    fn dir(&self) -> &RunDir {
+        match &self.server {
+            Server::Native(server) => server.dir(),
+            Server::Contained(server) => server.container().dir(),
+        }
+    }
+
+    /// The end of this process.
+    fn end(&self) {
+        match &self.server {
+            Server::Native(server) => server.end(),
+            Server::Contained(server) => server.container().end(),
+        }
+    }
+}
+
+/// Prepares a data directory off the runtime's threads and starts a native server on it.
+async fn start_native(
+    major: u16,
+    hba: Vec<String>,
+    tls: Option<TlsFiles>,
+    settings: &[(String, String)],
+    dir: RunDir,
+) -> Result<Native> {
+    let server = tokio::task::spawn_blocking(move || Native::prepare(major, &hba, tls, dir))
+        .await
+        .map_err(|e| Error::during("preparing postgres", e))??;
+    server.start(settings).await?;
+    Ok(server)
 }
 
 fn explain(error: &tokio_postgres::Error) -> String {

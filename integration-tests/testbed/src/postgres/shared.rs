@@ -52,7 +52,7 @@ async fn shared_server(major: u16) -> Result<Arc<Postgres>> {
     let server = Arc::new(Postgres::start(PgOptions::major(major)).await?);
     servers.insert(major, Arc::clone(&server));
     let at_end = Arc::clone(&server);
-    at_exit::run(move || at_end.server.end());
+    at_exit::run(move || at_end.end());
     Ok(server)
 }
 

@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The container back end: any Docker-compatible engine, through testcontainers.
+
+pub(crate) mod contained;
+pub(crate) mod engine;
+pub mod local_engine;
