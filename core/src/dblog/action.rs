@@ -19,7 +19,8 @@ pub enum Action<P> {
     Emit(Change<P>),
     /// Events of this table follow this shape from here on.
     Schema(Arc<TableSchema>),
-    /// Write a mark, then tell [`crate::dblog::input::Input::MarkWritten`]. `chunk` is told when it fails.
+    /// Write a mark, then tell [`crate::dblog::input::Input::MarkWritten`]; if it fails,
+    /// [`crate::dblog::input::Input::ChunkFailed`] with `chunk`.
     WriteMark {
         /// Its number.
         mark: MarkId,
@@ -38,6 +39,13 @@ pub enum Action<P> {
     },
     /// Tell the source that everything at or before this position is durable. Only ever follows `CheckpointSaved`.
     Acknowledge(P),
+    /// A snapshot that was asked for has this number from now on. A request with two scopes of one table becomes several.
+    Started {
+        /// Its number.
+        snapshot: SnapshotId,
+        /// Its tables.
+        tables: Vec<TableName>,
+    },
     /// A chunk is finished; keep its evidence.
     Certificate(Certificate),
     /// A snapshot is finished.
@@ -97,7 +105,8 @@ pub struct Report {
     pub table: TableName,
     /// The chunk, where one is concerned.
     pub chunk: Option<ChunkId>,
-    /// A stable name: `view_behind_log`, `chunk_failed`.
+    /// A stable name: `view_behind_log`, `chunk_failed`, `chunk_without_progress`, `table_without_key`,
+    /// `change_without_key`, `repair_queue_full`.
     pub code: String,
     /// What happened and what to do; no values.
     pub message: String,

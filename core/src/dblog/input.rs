@@ -14,6 +14,11 @@ use crate::schema::{Key, TableName};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SnapshotId(pub u64);
 
+impl SnapshotId {
+    /// The engine's own repairs: rows that the log left partial under a new key. Never requested, never done.
+    pub const REPAIRS: SnapshotId = SnapshotId(0);
+}
+
 /// Which rows to copy. Serializes as the pipeline file and the local socket have it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotScope {
@@ -90,13 +95,16 @@ pub enum Input<P> {
         /// For reports and the status page; no values.
         message: String,
     },
-    /// A moment to try again what failed or was read too early. The driver decides how often.
+    /// A moment to try again what failed or was read too early, and to set a restored engine going. The driver decides
+    /// how often (a second is a good pace).
     Retry,
-    /// Copy these tables, ranges or keys.
+    /// Copy these tables, ranges or keys. Answered by [`crate::dblog::action::Action::Started`].
     Snapshot(Vec<SnapshotScope>),
     /// Steer snapshots.
     Control(Control),
-    /// Everything below is visible to every later read ([`crate::connector::WatermarkWriter::visibility_horizon`]).
+    /// Everything below is visible to every read that is asked for from now on
+    /// ([`crate::connector::WatermarkWriter::visibility_horizon`]); `u64::MAX` where commit order is visibility order.
+    /// Sent now and then also while nothing is copied, it keeps what is remembered of forwarded transactions small.
     VisibilityHorizon(u64),
     /// Enough was emitted (bytes, rows or time) to be committed: save a checkpoint now, inside a transaction if need be.
     CheckpointDue,

@@ -1,0 +1,505 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the replies to marks and reads do to the engine, and how a chunk's rows leave.
+
+use std::mem;
+
+use crate::change::{Change, ChangeVersion, ChunkId, Op};
+use crate::connector::{ChunkRequest, ChunkRows, Reconcile};
+use crate::dblog::action::{Action, Certificate, Report};
+use crate::dblog::engine::Engine;
+use crate::dblog::mutation::Mutation;
+use crate::dblog::settings::AsOfFallback;
+use crate::dblog::window::{Held, Part, Segment, Stage, Touch, Window};
+use crate::error::Class;
+use crate::image::RowImage;
+use crate::position::{MarkId, MarkPlace, Position, ReadView, TransactionId};
+use crate::schema::Key;
+
+/// What a read's view proves.
+enum Proof<P> {
+    /// Enough; for a view of one moment, that moment.
+    Enough(Option<P>),
+    /// It may miss what has left already.
+    Behind,
+}
+
+impl<P: Position> Engine<P> {
+    /// Where a chunk's window stands in the list.
+    fn window_at(&self, chunk: ChunkId) -> Option<usize> {
+        self.windows.iter().position(|window| window.chunk == chunk)
+    }
+
+    pub(super) fn mark_written(&mut self, mark: MarkId, place: MarkPlace<P>, actions: &mut Vec<Action<P>>) {
+        let in_transaction = self.open.is_some();
+        let Some(at) = self
+            .windows
+            .iter()
+            .position(|w| w.low.id == Some(mark) || w.high.id == Some(mark))
+        else {
+            return;
+        };
+        let delivered = self.delivered.clone();
+        let window = &mut self.windows[at];
+        let is_low = window.low.id == Some(mark);
+        if let MarkPlace::AtPosition(position) = place {
+            let mark = if is_low { &mut window.low } else { &mut window.high };
+            mark.bracket = Some(position);
+            // Inside a transaction `delivered` lags behind what that proves; the next commit catches up.
+            window.reach(|bracket| *bracket <= delivered);
+        }
+        if is_low && window.stage == Stage::MarkingLow {
+            window.must_see = self.forwarded.clone();
+            self.ask(at, actions);
+        }
+        if !in_transaction {
+            self.close_due(actions);
+        }
+    }
+
+    /// Asks for a window's rows.
+    pub(super) fn ask(&mut self, at: usize, actions: &mut Vec<Action<P>>) {
+        let (events, moment) = (self.events, self.newest_moment.clone());
+        let window = &mut self.windows[at];
+        window.stage = Stage::Reading;
+        window.asked_at = events;
+        window.moment_floor = moment;
+        let copy = self
+            .copies
+            .iter()
+            .find(|copy| copy.snapshot == window.snapshot && copy.slot == window.slot);
+        let rows_max = match &window.part {
+            Part::Keys(keys) => keys.len() as u32,
+            Part::Segment(_) => window.rows_max,
+        };
+        actions.push(Action::ReadChunk(ChunkRequest {
+            chunk: window.chunk,
+            table: self.tables[window.slot].name.clone(),
+            scope: window.part.scope(copy.and_then(|copy| copy.condition.as_ref())),
+            rows_max,
+            bytes_max: match &window.part {
+                Part::Keys(_) => u64::MAX,
+                Part::Segment(_) => self.settings.chunk_bytes_max,
+            },
+        }));
+    }
+
+    pub(super) fn chunk_read(&mut self, chunk: ChunkId, rows: ChunkRows<P>, actions: &mut Vec<Action<P>>) {
+        let Some(at) = self.window_at(chunk) else {
+            self.orphans.remove(&chunk);
+            return;
+        };
+        if self.windows[at].stage != Stage::Reading {
+            return;
+        }
+        // The reader is free again, whatever becomes of its rows.
+        self.windows[at].stage = Stage::Stale;
+        let moment = match self.judge_view(at, &rows.view) {
+            Proof::Enough(moment) => moment,
+            Proof::Behind => return self.read_too_early(at, actions),
+        };
+        if let ReadView::Transactions(view) = &rows.view {
+            self.forwarded.forget_visible(view);
+        }
+        if let Some(trouble) = unusable(&rows, &self.windows[at].part) {
+            let slot = self.windows[at].slot;
+            return self.fail_table(slot, trouble.0, trouble.1, actions);
+        }
+        if self.windows[at].shape_differs(&rows.schema) {
+            return self.restart(at, false);
+        }
+        self.narrow(at, &rows);
+        self.windows[at].hold(rows, moment);
+        self.ask_high(at, actions);
+        if self.open.is_none() {
+            self.close_due(actions);
+        }
+    }
+
+    fn judge_view(&mut self, at: usize, view: &ReadView<P>) -> Proof<P> {
+        let window = &self.windows[at];
+        if let ReadView::At(moment) = view {
+            if self.newest_moment.as_ref().is_none_or(|newest| newest < moment) {
+                self.newest_moment = Some(moment.clone());
+            }
+            let enough = match window.way {
+                Reconcile::AsOf => moment >= self.remembered.floor(),
+                Reconcile::Window => window
+                    .low
+                    .bracket
+                    .as_ref()
+                    .or(window.low.seen_at.as_ref())
+                    .is_some_and(|low| low <= moment),
+                Reconcile::Version => true,
+            };
+            return if enough {
+                Proof::Enough(Some(moment.clone()))
+            } else {
+                Proof::Behind
+            };
+        }
+        match (window.way, view) {
+            (Reconcile::Window, ReadView::Transactions(view)) => {
+                if window.must_see.seen_by(view) || self.mutated.breaks(Mutation::ReadViewCheck) {
+                    Proof::Enough(None)
+                } else {
+                    Proof::Behind
+                }
+            }
+            // Without a moment an `AsOf` chunk proves nothing.
+            (Reconcile::AsOf, _) => Proof::Behind,
+            _ => Proof::Enough(None),
+        }
+    }
+
+    /// The read may miss what has left already: it is done again, and a person hears of it if that goes on.
+    fn read_too_early(&mut self, at: usize, actions: &mut Vec<Action<P>>) {
+        self.counters.reads_repeated += 1;
+        let window = &mut self.windows[at];
+        window.reads_repeated += 1;
+        if window.reads_repeated == self.settings.reads_repeated_max.max(1) {
+            let message = format!(
+                "{} reads of a chunk did not see a transaction that the log has delivered; is a commit waiting for a \
+                 synchronous standby? it is read again until it does",
+                window.reads_repeated
+            );
+            let report = Report {
+                table: self.tables[window.slot].name.clone(),
+                chunk: Some(window.chunk),
+                code: "view_behind_log".to_owned(),
+                message,
+            };
+            actions.push(Action::Report(report));
+        }
+    }
+
+    /// The rows say where the chunk ends; what lies behind goes back to the copy at once, so that the next chunk of the
+    /// stretch is asked for while this one still waits for its high mark.
+    fn narrow(&mut self, at: usize, rows: &ChunkRows<P>) {
+        let window = &mut self.windows[at];
+        let bytes: u64 = rows.rows.iter().map(|row| row.value_bytes() as u64).sum();
+        let copy = self
+            .copies
+            .iter_mut()
+            .find(|copy| copy.snapshot == window.snapshot && copy.slot == window.slot);
+        let (Part::Segment(segment), Some(copy)) = (&mut window.part, copy) else {
+            return;
+        };
+        copy.sizer.observe(rows.rows.len() as u32, bytes, rows.took_us);
+        if !rows.exhausted {
+            let rest = Segment {
+                after: rows.last_key.clone(),
+                through: segment.through.take(),
+            };
+            segment.through = rows.last_key.clone();
+            copy.todo.push_front(rest);
+        }
+    }
+
+    fn ask_high(&mut self, at: usize, actions: &mut Vec<Action<P>>) {
+        if self.windows[at].way == Reconcile::Window {
+            let mark = MarkId(self.next_mark);
+            self.next_mark += 1;
+            self.windows[at].high.id = Some(mark);
+            actions.push(Action::WriteMark {
+                mark,
+                chunk: self.windows[at].chunk,
+            });
+        }
+    }
+
+    pub(super) fn chunk_failed(&mut self, chunk: ChunkId, class: Class, message: &str, actions: &mut Vec<Action<P>>) {
+        let Some(at) = self.window_at(chunk) else {
+            self.orphans.remove(&chunk);
+            return;
+        };
+        self.windows[at].stage = Stage::Stale;
+        if class != Class::Retryable {
+            let slot = self.windows[at].slot;
+            let snapshot = self.windows[at].snapshot;
+            return self.fail_copy(snapshot, slot, Some(chunk), "chunk_failed", message, actions);
+        }
+        self.counters.chunks_restarted += 1;
+        let window = self.windows.remove(at);
+        if let Some(copy) = self.copy_mut(&window) {
+            copy.waiting.push(window.part);
+        }
+    }
+
+    pub(super) fn retry(&mut self, actions: &mut Vec<Action<P>>) {
+        for copy in &mut self.copies {
+            copy.retry();
+        }
+        for at in 0..self.windows.len() {
+            if self.windows[at].stage == Stage::Stale {
+                self.ask(at, actions);
+            }
+        }
+    }
+
+    /// Gives a chunk up and its part back to be read anew.
+    pub(super) fn restart(&mut self, at: usize, smaller: bool) {
+        self.counters.chunks_restarted += 1;
+        let window = self.windows.remove(at);
+        if window.stage == Stage::Reading && window.held.is_none() {
+            self.orphans.insert(window.chunk);
+        }
+        if let Some(copy) = self.copy_mut(&window) {
+            if smaller {
+                copy.sizer.shrink();
+            }
+            copy.give_back(window.part);
+        }
+    }
+
+    /// The log touched more keys than the cap before the chunk's rows were here.
+    pub(super) fn shrink_chunk(&mut self, chunk: ChunkId) {
+        if let Some(at) = self.window_at(chunk) {
+            self.restart(at, true);
+        }
+    }
+
+    /// Past the cap of what is remembered: reads that relied on it are done again, or become windows.
+    pub(super) fn memory_overflowed(&mut self) {
+        if self.settings.as_of_fallback == AsOfFallback::Windows {
+            for copy in &mut self.copies {
+                copy.way = Reconcile::Window;
+            }
+        }
+        while let Some(at) = self.windows.iter().position(|window| {
+            window.way == Reconcile::AsOf
+                && (self.settings.as_of_fallback == AsOfFallback::Windows
+                    || window
+                        .held
+                        .as_ref()
+                        .is_some_and(|held| held.at.as_ref() < Some(self.remembered.floor())))
+        }) {
+            self.restart(at, false);
+        }
+    }
+
+    pub(super) fn bound_cells(&mut self, slot: usize) {
+        let remembered_keys_max = self.settings.remembered_keys_max as usize;
+        let full = self
+            .cells
+            .get_mut(&slot)
+            .filter(|memory| memory.len() > remembered_keys_max);
+        if let Some(memory) = full {
+            *memory = Default::default();
+            while let Some(at) = self.windows.iter().position(|window| window.slot == slot) {
+                self.restart(at, true);
+            }
+        }
+    }
+
+    /// Lets every chunk go whose moment has come. Only between transactions.
+    pub(super) fn close_due(&mut self, actions: &mut Vec<Action<P>>) {
+        if self.open.is_some() {
+            return;
+        }
+        while let Some(at) = self.windows.iter().position(|window| self.is_due(window)) {
+            self.close(at, actions);
+        }
+    }
+
+    fn is_due(&self, window: &Window<P>) -> bool {
+        let Some(held) = &window.held else { return false };
+        match window.way {
+            Reconcile::Window => window.high.seen_at.is_some(),
+            Reconcile::AsOf => held.at.as_ref().is_none_or(|moment| *moment <= self.delivered),
+            Reconcile::Version => true,
+        }
+    }
+
+    fn close(&mut self, at: usize, actions: &mut Vec<Action<P>>) {
+        let unproven = self.windows[at].way == Reconcile::Window && self.windows[at].low.seen_at.is_none();
+        let held = self.windows[at].held.as_ref();
+        if unproven || held.is_none_or(|held| self.windows[at].shape_differs(&held.rows.schema)) {
+            return self.restart(at, false);
+        }
+        let mut window = self.windows.remove(at);
+        let Some(mut held) = window.held.take() else { return };
+        let mut repairs: Vec<Key> = Vec::new();
+        match window.way {
+            Reconcile::Window => {}
+            Reconcile::AsOf => self.judge_as_of(&window, &mut held),
+            Reconcile::Version => self.judge_cells(&window, &mut held, &mut repairs),
+        }
+        repairs.extend(
+            mem::take(&mut held.repairs)
+                .into_iter()
+                .map(|key| Key::from_bytes(key.into())),
+        );
+        if self.mutated.breaks(Mutation::RereadAfterPartial) {
+            repairs.clear();
+        }
+        self.dirty = true;
+        self.adopt_shape(&window, &held, actions);
+        let certificate = self.certify(&window, &held);
+        if let Some(copy) = self.copy_mut(&window) {
+            copy.counts.chunks_done += 1;
+            copy.counts.rows_read += certificate.rows_read;
+            copy.counts.rows_dropped += certificate.rows_dropped;
+            copy.counts.rows_emitted += certificate.rows_emitted;
+        }
+        for key in repairs {
+            self.queue_repair(window.snapshot, window.slot, key, actions);
+        }
+        self.emit_rows(&window, held, actions);
+        actions.push(Action::Certificate(certificate));
+    }
+
+    /// The chunk's shape is newer than the log's if they differ: the log has said nothing else since before the read.
+    fn adopt_shape(&mut self, window: &Window<P>, held: &Held<P>, actions: &mut Vec<Action<P>>) {
+        let schema = &held.rows.schema;
+        let survives = held.rows_dropped < held.rows.rows.len() as u64;
+        if survives && self.tables[window.slot].shape != Some(schema.fingerprint()) {
+            self.take_shape(window.slot, schema);
+            actions.push(Action::Schema(schema.clone()));
+        }
+    }
+
+    fn certify(&self, window: &Window<P>, held: &Held<P>) -> Certificate {
+        let copy = self
+            .copies
+            .iter()
+            .find(|copy| copy.snapshot == window.snapshot && copy.slot == window.slot);
+        let low = window
+            .low
+            .seen_at
+            .as_ref()
+            .or(held.at.as_ref())
+            .unwrap_or(&self.delivered);
+        let high = window.high.seen_at.as_ref().unwrap_or(&self.delivered);
+        let rows_read = held.rows.rows.len() as u64;
+        Certificate {
+            snapshot: window.snapshot,
+            chunk: window.chunk,
+            table: self.tables[window.slot].name.clone(),
+            scope: window.part.scope(copy.and_then(|copy| copy.condition.as_ref())),
+            low: low.to_string(),
+            high: high.to_string(),
+            schema: held.rows.schema.fingerprint(),
+            rows_read,
+            rows_dropped: held.rows_dropped,
+            rows_emitted: rows_read - held.rows_dropped,
+            reads_repeated: window.reads_repeated,
+        }
+    }
+
+    /// Drops the rows whose key the log delivered with a commit after the chunk's moment.
+    fn judge_as_of(&self, window: &Window<P>, held: &mut Held<P>) {
+        let Some(moment) = held.at.clone() else { return };
+        if self.mutated.breaks(Mutation::WindowRule) {
+            return;
+        }
+        if self
+            .remembered
+            .truncated(window.slot)
+            .is_some_and(|truncated| *truncated > moment)
+        {
+            return held.drop_all();
+        }
+        let mut gone = Vec::new();
+        for (at, key, _) in held.keyed_rows() {
+            let Some(key) = key else { continue };
+            if let Some((commit, touch)) = self.remembered.last(window.slot, &key)
+                && *commit > moment
+            {
+                gone.push((at, key, touch));
+            }
+        }
+        for (at, key, touch) in gone {
+            held.drop_row(at);
+            if touch == Touch::Partial {
+                held.repairs.insert(key.as_bytes().to_vec());
+            }
+        }
+    }
+
+    /// Drops the cells (and rows) that the log delivered newer.
+    fn judge_cells(&self, window: &Window<P>, held: &mut Held<P>, repairs: &mut Vec<Key>) {
+        let Some(memory) = self.cells.get(&window.slot) else {
+            return;
+        };
+        if self.mutated.breaks(Mutation::WindowRule) {
+            return;
+        }
+        let since = match window.part {
+            Part::Keys(_) => window.asked_at,
+            Part::Segment(_) => 0,
+        };
+        let mut judged: Vec<(usize, Option<RowImage>)> = Vec::new();
+        for (at, key, row) in held.keyed_rows() {
+            let Some(key) = key else { continue };
+            let versions = held.rows.versions.as_ref().and_then(|versions| versions.get(at));
+            let verdict = memory.judge(&held.rows.schema, &key, row, versions, since);
+            if verdict.read_again {
+                repairs.push(key);
+            }
+            judged.push((at, verdict.row));
+        }
+        for (at, row) in judged {
+            match row {
+                Some(row) => held.rows.rows[at] = row,
+                None => held.drop_row(at),
+            }
+        }
+    }
+
+    fn emit_rows(&self, window: &Window<P>, held: Held<P>, actions: &mut Vec<Action<P>>) {
+        let capture = window.capture();
+        let position = window
+            .high
+            .seen_at
+            .as_ref()
+            .or(held.at.as_ref())
+            .unwrap_or(&self.delivered);
+        let dropped = held.dropped;
+        let ChunkRows {
+            schema,
+            rows,
+            versions,
+            read_time_us,
+            ..
+        } = held.rows;
+        actions.reserve(rows.len());
+        for (at, row) in rows.into_iter().enumerate() {
+            if dropped.get(at).copied().unwrap_or(false) {
+                continue;
+            }
+            let version = match versions.as_ref().and_then(|versions| versions.get(at)) {
+                Some(cells) => ChangeVersion::Cells(cells.clone()),
+                None => ChangeVersion::InOrder,
+            };
+            actions.push(Action::Emit(Change {
+                schema: schema.clone(),
+                op: Op::Read,
+                before: None,
+                after: Some(row),
+                position: position.clone(),
+                commit: position.clone(),
+                transaction: TransactionId(0),
+                ordinal: at as u64 + 1,
+                source_time_us: read_time_us,
+                version,
+                capture,
+            }));
+        }
+    }
+}
+
+/// Why rows cannot be merged with a log, if they cannot.
+fn unusable<P>(rows: &ChunkRows<P>, part: &Part) -> Option<(&'static str, &'static str)> {
+    if rows.schema.key.is_empty() {
+        return Some((
+            "table_without_key",
+            "the table has no primary key, so its rows cannot be told apart in the log",
+        ));
+    }
+    let stuck = matches!(part, Part::Segment(segment) if !rows.exhausted
+        && (rows.last_key.is_none() || rows.last_key == segment.after));
+    stuck.then_some((
+        "chunk_without_progress",
+        "a read found no row and says that there are more",
+    ))
+}

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One chunk under way: its marks, the keys that the log touched, and its rows until they may leave.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+
+use crate::change::ChunkId;
+use crate::connector::{ChunkRows, ChunkScope, Reconcile};
+use crate::dblog::forwarded::Forwarded;
+use crate::dblog::input::SnapshotId;
+use crate::image::RowImage;
+use crate::position::MarkId;
+use crate::schema::{Key, SchemaFingerprint, TableSchema};
+
+/// Hash maps whose behaviour does not differ from run to run. Nothing depends on their order of iteration.
+pub(super) type KeyMap<V> = HashMap<Key, V, BuildHasherDefault<DefaultHasher>>;
+
+/// What a chunk covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Part {
+    Segment(Segment),
+    Keys(Vec<Key>),
+}
+
+/// A stretch of a table in the server's key order, exclusive start, inclusive end.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Segment {
+    pub after: Option<Key>,
+    pub through: Option<Key>,
+}
+
+impl Part {
+    pub(super) fn scope(&self, condition: Option<&String>) -> ChunkScope {
+        match self {
+            Part::Segment(segment) => ChunkScope::Range {
+                after: segment.after.clone(),
+                through: segment.through.clone(),
+                condition: condition.cloned(),
+            },
+            Part::Keys(keys) => ChunkScope::Keys(keys.clone()),
+        }
+    }
+}
+
+/// How far a chunk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The low mark is being written.
+    MarkingLow,
+    /// The read is under way.
+    Reading,
+    /// The read saw too little; it is done again at the next retry, under the same low mark.
+    Stale,
+    /// The rows are here and wait for their moment.
+    Holding,
+}
+
+/// A mark: where the log had it, or at which position it counts as seen.
+#[derive(Debug, Clone)]
+pub(super) struct Mark<P> {
+    pub id: Option<MarkId>,
+    pub bracket: Option<P>,
+    pub seen_at: Option<P>,
+}
+
+impl<P> Default for Mark<P> {
+    fn default() -> Self {
+        Mark {
+            id: None,
+            bracket: None,
+            seen_at: None,
+        }
+    }
+}
+
+/// What the log said last about a key inside the window. Once whole, later partial images merge onto what has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Touch {
+    Partial,
+    Whole,
+}
+
+/// What the log did inside the window before the rows arrived.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Touched {
+    pub keys: KeyMap<Touch>,
+    pub truncated: bool,
+}
+
+impl Touched {
+    fn note(&mut self, key: Key, touch: Touch) {
+        let noted = self.keys.entry(key).or_insert(touch);
+        if touch == Touch::Whole {
+            *noted = Touch::Whole;
+        }
+    }
+}
+
+/// A chunk's rows, waiting.
+#[derive(Debug)]
+pub(super) struct Held<P> {
+    pub rows: ChunkRows<P>,
+    pub at: Option<P>,
+    pub dropped: Vec<bool>,
+    pub rows_dropped: u64,
+    /// Keys whose row a partial image took away.
+    pub repairs: BTreeSet<Vec<u8>>,
+    index: Option<KeyMap<u32>>,
+}
+
+impl<P> Held<P> {
+    pub(super) fn new(rows: ChunkRows<P>, at: Option<P>) -> Self {
+        Held {
+            rows,
+            at,
+            dropped: Vec::new(),
+            rows_dropped: 0,
+            repairs: BTreeSet::new(),
+            index: None,
+        }
+    }
+
+    /// Built on the first event that touches the table: a quiet table's keys are never extracted.
+    fn index(&mut self) -> &mut KeyMap<u32> {
+        let (schema, rows) = (&self.rows.schema, &self.rows.rows);
+        self.index.get_or_insert_with(|| {
+            let keys = rows.iter().enumerate();
+            keys.filter_map(|(at, row)| schema.key_of(row).map(|key| (key, at as u32)))
+                .collect()
+        })
+    }
+
+    pub(super) fn drop_row(&mut self, at: usize) {
+        if self.dropped.is_empty() {
+            self.dropped = vec![false; self.rows.rows.len()];
+        }
+        if let Some(dropped) = self.dropped.get_mut(at)
+            && !*dropped
+        {
+            *dropped = true;
+            self.rows_dropped += 1;
+        }
+    }
+
+    pub(super) fn drop_all(&mut self) {
+        self.rows_dropped = self.rows.rows.len() as u64;
+        self.dropped = vec![true; self.rows.rows.len()];
+        self.index = Some(KeyMap::default());
+        self.repairs.clear();
+    }
+
+    /// The log has news of `key`: its row goes. If the news is partial, the key needs a read of its own.
+    pub(super) fn touch(&mut self, key: &Key, touch: Touch) {
+        if let Some(at) = self.index().remove(key) {
+            self.drop_row(at as usize);
+            if touch == Touch::Partial {
+                self.repairs.insert(key.as_bytes().to_vec());
+            }
+        } else if touch == Touch::Whole {
+            self.repairs.remove(key.as_bytes());
+        }
+    }
+
+    pub(super) fn is_dropped(&self, at: usize) -> bool {
+        self.dropped.get(at).copied().unwrap_or(false)
+    }
+
+    /// Row and key of every row that is still here, with its place.
+    pub(super) fn keyed_rows(&self) -> impl Iterator<Item = (usize, Option<Key>, &RowImage)> {
+        let schema: &TableSchema = &self.rows.schema;
+        self.rows
+            .rows
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| !self.is_dropped(*at))
+            .map(|(at, row)| (at, schema.key_of(row), row))
+    }
+}
+
+/// A chunk under way.
+#[derive(Debug)]
+pub(super) struct Window<P> {
+    pub chunk: ChunkId,
+    pub snapshot: SnapshotId,
+    pub slot: usize,
+    pub part: Part,
+    pub way: Reconcile,
+    pub stage: Stage,
+    pub low: Mark<P>,
+    pub high: Mark<P>,
+    /// The low mark was seen: the log's events are recorded.
+    pub recording: bool,
+    /// Transactions that left before recording began: the read has to see them.
+    pub must_see: Forwarded,
+    pub touched: Touched,
+    /// The last shape that the table took on since the window was opened, if any.
+    pub shape_news: Option<SchemaFingerprint>,
+    pub held: Option<Held<P>>,
+    pub rows_max: u32,
+    pub reads_repeated: u32,
+    /// Where in the engine's count of log events the read was asked for.
+    pub asked_at: u64,
+    /// The newest moment that any read had seen when this one was asked for (`AsOf`).
+    pub moment_floor: Option<P>,
+}
+
+impl<P: Clone + Ord> Window<P> {
+    pub(super) fn capture(&self) -> crate::change::Capture {
+        match self.part {
+            Part::Segment(_) => crate::change::Capture::Chunk(self.chunk),
+            Part::Keys(_) => crate::change::Capture::Repair(self.chunk),
+        }
+    }
+
+    /// Whether the read occupies a chunk reader, or soon will.
+    pub(super) fn is_reading(&self) -> bool {
+        self.stage != Stage::Holding
+    }
+
+    /// Whether log events of its table concern it.
+    pub(super) fn listens(&self) -> bool {
+        self.recording || self.held.is_some()
+    }
+
+    /// A log event inside the window touched `key`. `false`: more keys than the cap while the rows are not here.
+    pub(super) fn touch(&mut self, key: &Key, touch: Touch, touched_keys_max: usize) -> bool {
+        match &mut self.held {
+            Some(held) => held.touch(key, touch),
+            None => self.touched.note(key.clone(), touch),
+        }
+        self.touched.keys.len() <= touched_keys_max
+    }
+
+    /// A truncation inside the window: whatever was inserted behind it comes by the log.
+    pub(super) fn truncate(&mut self) {
+        match &mut self.held {
+            Some(held) => held.drop_all(),
+            None => self.touched.truncated = true,
+        }
+    }
+
+    /// The rows are here: what the log touched meanwhile goes.
+    pub(super) fn hold(&mut self, rows: ChunkRows<P>, at: Option<P>) {
+        let mut held = Held::new(rows, at);
+        let touched = std::mem::take(&mut self.touched);
+        if touched.truncated {
+            held.drop_all();
+        }
+        for (key, touch) in &touched.keys {
+            held.touch(key, *touch);
+        }
+        self.held = Some(held);
+        self.stage = Stage::Holding;
+    }
+
+    /// Takes note that the table has (or had) another shape inside the window.
+    pub(super) fn note_shape(&mut self, shape: SchemaFingerprint) {
+        self.shape_news = Some(shape);
+    }
+
+    /// Whether rows of `schema` would leave behind events of another, newer shape.
+    pub(super) fn shape_differs(&self, schema: &Arc<TableSchema>) -> bool {
+        self.shape_news.is_some_and(|news| news != schema.fingerprint())
+    }
+
+    /// Marks at positions count as seen once everything up to there was delivered.
+    pub(super) fn reach(&mut self, reached: impl Fn(&P) -> bool) {
+        for mark in [&mut self.low, &mut self.high] {
+            if mark.seen_at.is_none()
+                && let Some(bracket) = &mark.bracket
+                && reached(bracket)
+            {
+                mark.seen_at = Some(bracket.clone());
+            }
+        }
+        if self.low.seen_at.is_some() {
+            self.recording = true;
+        }
+    }
+}
