@@ -13,6 +13,7 @@
 
 pub mod avro;
 pub mod debezium;
+mod decimal;
 pub mod json;
 pub mod registry;
 pub mod wire;

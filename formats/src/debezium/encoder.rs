@@ -1,18 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From changes to records.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use highwater_core::change::Change;
+use bytes::Bytes;
+use highwater_core::change::{Change, ChangeVersion, DeletionScope, Op};
 use highwater_core::clock::Clock;
-use highwater_core::schema::{TableName, TableSchema};
+use highwater_core::image::{CellRef, RowImage};
+use highwater_core::schema::{SchemaFingerprint, TableName, TableSchema};
 use highwater_core::source_block::SourceBlock;
-use highwater_core::transport::RecordBatch;
-use highwater_core::{Error, Result};
+use highwater_core::transport::{Header, RecordBatch};
+use highwater_core::{Error, ErrorKind, Result, Scope};
 
-use super::settings::EncoderSettings;
+use super::envelope::{Envelope, Images};
+use super::plan::{Fail, ImagePlan, Plan, cell_or_before};
+use super::prepare::Preparation;
+use super::settings::{EncoderSettings, Format, Truncates};
+use super::slot::{Notation, SlotWriter};
 use super::topic::topic_name;
+use crate::avro::writer::Avro;
+use crate::json::writer::Json;
 use crate::registry::SchemaRegistry;
+
+/// Header on the delete of a row that moved to another key: the new key, as that record's key bytes.
+pub const NEW_KEY_HEADER: &str = "__debezium.newkey";
+/// Header on the create of a row that moved from another key: the old key, as that record's key bytes.
+pub const OLD_KEY_HEADER: &str = "__debezium.oldkey";
+/// Header that names, as a JSON array, the columns of `after` that hold placeholders because the log left them out as
+/// unchanged. A sink keeps what it has of them.
+pub const UNCHANGED_HEADER: &str = "__highwater.unchanged";
+
+/// How many shapes of tables an encoder keeps compiled. One more replaces the one compiled first, which is compiled again
+/// if it comes back.
+const PLANS_MAX: usize = 16_384;
 
 /// What [`Encoder::encode`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,11 +53,41 @@ pub enum Outcome {
 ///     encoder.prepare(&change.schema).await?;
 /// }
 /// ```
+///
+/// - An insert, update or read is one record. A delete is followed by a tombstone, if the settings say so and the table
+///   has a key. A row that moved to another key is a delete of the old key (with [`NEW_KEY_HEADER`]), its tombstone, and
+///   a create under the new key (with [`OLD_KEY_HEADER`]). A truncation has neither key nor images.
+/// - A column that the log left out as unchanged is taken from the row before where the log has that; else it holds a
+///   placeholder (text and octets: `unavailable_placeholder`; others: null, or zero where the column is NOT NULL), and
+///   the record's [`UNCHANGED_HEADER`] names it. The same goes for columns that an `after` image lacks altogether.
+/// - A column that a `before` image lacks (most have the key only) is null, or zero where the column is NOT NULL.
 pub struct Encoder<P> {
     settings: EncoderSettings,
     source: Arc<dyn SourceBlock<P>>,
     registry: Arc<dyn SchemaRegistry>,
     clock: Arc<dyn Clock>,
+    plans: Vec<Plan>,
+    /// Places in `plans`; consecutive changes are mostly of one shape, so the last is tried first.
+    index: HashMap<SchemaFingerprint, usize>,
+    last: Option<(SchemaFingerprint, usize)>,
+    /// Where the next plan goes once there are `PLANS_MAX`.
+    replace: usize,
+    /// Columns that held a NULL although the catalogue calls them NOT NULL.
+    widened: HashMap<SchemaFingerprint, BTreeSet<usize>>,
+    topics: HashMap<TableName, Arc<str>>,
+    /// Which table a prepared topic belongs to.
+    owners: HashMap<Arc<str>, TableName>,
+    scratch: Scratch,
+}
+
+/// Buffers that live from record to record.
+#[derive(Default)]
+struct Scratch {
+    sequence: String,
+    old_key: Vec<u8>,
+    new_key: Vec<u8>,
+    first: Vec<u8>,
+    second: Vec<u8>,
 }
 
 impl<P> Encoder<P> {
@@ -56,13 +107,20 @@ impl<P> Encoder<P> {
             source,
             registry,
             clock,
+            plans: Vec::new(),
+            index: HashMap::new(),
+            last: None,
+            replace: 0,
+            widened: HashMap::new(),
+            topics: HashMap::new(),
+            owners: HashMap::new(),
+            scratch: Scratch::default(),
         })
     }
 
     /// Whether changes of this shape can be encoded now. Cheap: by fingerprint.
     pub fn is_prepared(&self, schema: &TableSchema) -> bool {
-        let _ = schema;
-        false
+        self.index.contains_key(&schema.fingerprint())
     }
 
     /// Registers the schemas of a table's keys and values and compiles its plan. Does nothing for a shape that is
@@ -72,23 +130,362 @@ impl<P> Encoder<P> {
     /// Those of [`SchemaRegistry::register`]; [`highwater_core::ErrorKind::UnsupportedValue`] for a table whose columns
     /// cannot be told apart in the format; [`highwater_core::ErrorKind::Configuration`] when two tables share a topic.
     pub async fn prepare(&mut self, schema: &Arc<TableSchema>) -> Result<()> {
-        let _ = (&self.source, &self.registry, &self.clock);
-        Err(Error::bug(format!("no format can write table {} yet", schema.name)))
+        let fingerprint = schema.fingerprint();
+        if self.index.contains_key(&fingerprint) {
+            return Ok(());
+        }
+        let topic = self.topic(&schema.name);
+        self.check_owner(&topic, &schema.name)?;
+        let mut nullable: Vec<bool> = schema.columns.iter().map(|column| column.nullable).collect();
+        for index in self.widened.get(&fingerprint).into_iter().flatten() {
+            if let Some(nullable) = nullable.get_mut(*index) {
+                *nullable = true;
+            }
+        }
+        let preparation = Preparation {
+            settings: &self.settings,
+            schema,
+            topic: Arc::clone(&topic),
+            nullable: &nullable,
+            connector: self.source.connector(),
+            source_name: self.source.record_name(),
+            source_fields: self.source.fields(),
+        };
+        let plan = preparation.run(&*self.registry).await?;
+        self.owners.insert(topic, schema.name.clone());
+        self.keep(fingerprint, plan);
+        Ok(())
     }
 
-    /// Appends the records of a change: one, or two for a delete with its tombstone, or three when the key changed. All
-    /// go to the topic of the change's table.
+    /// Appends the records of a change. All go to the topic of the change's table.
     ///
     /// # Errors
-    /// [`highwater_core::ErrorKind::UnsupportedValue`], scope table, for a value that the format cannot carry. Nothing is
-    /// appended then.
+    /// [`highwater_core::ErrorKind::UnsupportedValue`], scope table, for a value that the format cannot carry, and for a
+    /// deletion of more than a row. Nothing is appended then.
     pub fn encode(&mut self, change: &Change<P>, out: &mut RecordBatch) -> Result<Outcome> {
-        let _ = (change, out);
-        Ok(Outcome::Prepare)
+        if change.op == Op::Truncate && self.settings.truncates == Truncates::Skip {
+            return Ok(Outcome::Appended(0));
+        }
+        let Some(at) = self.find(change.schema.fingerprint()) else {
+            return Ok(Outcome::Prepare);
+        };
+        let written = match self.settings.format {
+            Format::Avro => self.write::<Avro>(at, change, out),
+            Format::Json => self.write::<Json>(at, change, out),
+        };
+        match written {
+            Ok(records) => Ok(Outcome::Appended(records)),
+            Err(Fail::Null(column)) => {
+                self.widen(change.schema.fingerprint(), column);
+                Ok(Outcome::Prepare)
+            }
+            Err(fail) => Err(explain(&change.schema, fail)),
+        }
     }
 
     /// The topic of a table.
     pub fn topic(&mut self, table: &TableName) -> Arc<str> {
-        topic_name(&self.settings.topic_prefix, table).into()
+        if let Some(topic) = self.topics.get(table) {
+            return Arc::clone(topic);
+        }
+        let topic: Arc<str> = topic_name(&self.settings.topic_prefix, table).into();
+        self.topics.insert(table.clone(), Arc::clone(&topic));
+        topic
+    }
+
+    /// The topic of a prepared shape, found by fingerprint; `None` for one that is not prepared.
+    pub fn prepared_topic(&self, schema: &TableSchema) -> Option<&Arc<str>> {
+        let fingerprint = schema.fingerprint();
+        let at = match self.last {
+            Some((last, at)) if last == fingerprint => at,
+            _ => *self.index.get(&fingerprint)?,
+        };
+        self.plans.get(at).map(|plan| &plan.topic)
+    }
+
+    fn check_owner(&self, topic: &Arc<str>, table: &TableName) -> Result<()> {
+        match self.owners.get(topic) {
+            Some(owner) if owner != table => Err(Error::new(
+                ErrorKind::Configuration,
+                format!("tables {owner} and {table} would both be written to topic {topic:?}"),
+            )
+            .with_scope(Scope::Table)
+            .with_fix("leave one of them out, or capture them in two pipelines with different topic_prefix")),
+            _ => Ok(()),
+        }
+    }
+
+    fn keep(&mut self, fingerprint: SchemaFingerprint, plan: Plan) {
+        let at = if self.plans.len() < PLANS_MAX {
+            self.plans.push(plan);
+            self.plans.len() - 1
+        } else {
+            let at = self.replace;
+            self.replace = (at + 1) % PLANS_MAX;
+            self.index.retain(|_, place| *place != at);
+            self.plans[at] = plan;
+            at
+        };
+        self.last = None;
+        self.index.insert(fingerprint, at);
+    }
+
+    fn widen(&mut self, fingerprint: SchemaFingerprint, column: usize) {
+        self.widened.entry(fingerprint).or_default().insert(column);
+        // The place in `plans` stays taken until it is replaced: this happens once per column at most.
+        self.index.remove(&fingerprint);
+        self.last = None;
+    }
+
+    #[inline]
+    fn find(&mut self, fingerprint: SchemaFingerprint) -> Option<usize> {
+        match self.last {
+            Some((last, at)) if last == fingerprint => Some(at),
+            _ => {
+                let at = *self.index.get(&fingerprint)?;
+                self.last = Some((fingerprint, at));
+                Some(at)
+            }
+        }
+    }
+
+    fn write<N: Notation>(&mut self, at: usize, change: &Change<P>, out: &mut RecordBatch) -> Result<usize, Fail> {
+        let Some(plan) = self.plans.get(at) else {
+            return Err(Fail::Source);
+        };
+        let now_us = self.clock.now_us();
+        let envelope = Envelope {
+            plan,
+            source: &*self.source,
+            change,
+            now_us,
+        };
+        let timestamp_ms = now_us.div_euclid(1_000);
+        let Scratch { sequence, .. } = &mut self.scratch;
+        match (change.op, &change.before, &change.after) {
+            (Op::Truncate, ..) => {
+                out.push_with(
+                    timestamp_ms,
+                    Vec::new(),
+                    |_| Ok(false),
+                    |buffer| envelope.write::<N>(Op::Truncate, Images::default(), sequence, buffer),
+                )?;
+                Ok(1)
+            }
+            (Op::Delete, before, _) => delete::<P, N>(
+                &envelope,
+                before.as_ref(),
+                self.settings.tombstones,
+                &mut self.scratch,
+                out,
+            ),
+            (_, _, None) => Err(Fail::AfterMissing),
+            (Op::Update, Some(before), Some(after)) if moved(plan.key.as_ref(), before, after) => move_row::<P, N>(
+                &envelope,
+                before,
+                after,
+                self.settings.tombstones,
+                &mut self.scratch,
+                out,
+            ),
+            (op, before, Some(after)) => {
+                let images = Images {
+                    before: before.as_ref(),
+                    after: Some(after),
+                    fill: before.as_ref(),
+                };
+                let headers = unchanged_header(plan, after, before.as_ref());
+                out.push_with(
+                    timestamp_ms,
+                    headers,
+                    |buffer| write_key::<N>(plan.key.as_ref(), after, before.as_ref(), buffer),
+                    |buffer| envelope.write::<N>(op, images, sequence, buffer),
+                )?;
+                Ok(1)
+            }
+        }
+    }
+}
+
+fn write_key<N: Notation>(
+    key: Option<&ImagePlan>,
+    image: &RowImage,
+    before: Option<&RowImage>,
+    out: &mut Vec<u8>,
+) -> Result<bool, Fail> {
+    let Some(key) = key else { return Ok(false) };
+    key.write_key(image, before, &mut N::Writer::new(out))?;
+    Ok(true)
+}
+
+/// A delete, and its tombstone.
+fn delete<P, N: Notation>(
+    envelope: &Envelope<'_, P>,
+    before: Option<&RowImage>,
+    tombstones: bool,
+    scratch: &mut Scratch,
+    out: &mut RecordBatch,
+) -> Result<usize, Fail> {
+    if let ChangeVersion::Deletion { scope, .. } = &envelope.change.version
+        && *scope != DeletionScope::Row
+    {
+        return Err(Fail::DeletionScope);
+    }
+    let Some(before) = before else {
+        return Err(Fail::BeforeMissing);
+    };
+    scratch.old_key.clear();
+    let has_key = write_key::<N>(envelope.plan.key.as_ref(), before, None, &mut scratch.old_key)?;
+    let images = Images {
+        before: Some(before),
+        ..Images::default()
+    };
+    let key = &scratch.old_key;
+    let timestamp_ms = envelope.now_us.div_euclid(1_000);
+    out.push_with(
+        timestamp_ms,
+        Vec::new(),
+        |buffer| {
+            buffer.extend_from_slice(key);
+            Ok(has_key)
+        },
+        |buffer| envelope.write::<N>(Op::Delete, images, &mut scratch.sequence, buffer),
+    )?;
+    if has_key && tombstones {
+        out.push(Some(key), None, timestamp_ms, Vec::new());
+        return Ok(2);
+    }
+    Ok(1)
+}
+
+/// A row that moved to another key. Everything that can fail is written aside first, so that all or none is appended.
+fn move_row<P, N: Notation>(
+    envelope: &Envelope<'_, P>,
+    before: &RowImage,
+    after: &RowImage,
+    tombstones: bool,
+    scratch: &mut Scratch,
+    out: &mut RecordBatch,
+) -> Result<usize, Fail> {
+    let plan = envelope.plan;
+    let Scratch {
+        sequence,
+        old_key,
+        new_key,
+        first,
+        second,
+    } = scratch;
+    for buffer in [&mut *old_key, &mut *new_key, &mut *first, &mut *second] {
+        buffer.clear();
+    }
+    write_key::<N>(plan.key.as_ref(), before, None, old_key)?;
+    write_key::<N>(plan.key.as_ref(), after, Some(before), new_key)?;
+    let gone = Images {
+        before: Some(before),
+        ..Images::default()
+    };
+    envelope.write::<N>(Op::Delete, gone, sequence, first)?;
+    let came = Images {
+        after: Some(after),
+        fill: Some(before),
+        ..Images::default()
+    };
+    envelope.write::<N>(Op::Create, came, sequence, second)?;
+
+    let header = |name, key: &[u8]| Header {
+        name,
+        value: Bytes::copy_from_slice(key),
+    };
+    let timestamp_ms = envelope.now_us.div_euclid(1_000);
+    out.push(
+        Some(old_key),
+        Some(first),
+        timestamp_ms,
+        vec![header(NEW_KEY_HEADER, new_key)],
+    );
+    if tombstones {
+        out.push(Some(old_key), None, timestamp_ms, Vec::new());
+    }
+    let mut headers = unchanged_header(plan, after, Some(before));
+    headers.push(header(OLD_KEY_HEADER, old_key));
+    out.push(Some(new_key), Some(second), timestamp_ms, headers);
+    Ok(2 + usize::from(tombstones))
+}
+
+/// Whether a key column differs. A column that one of the images lacks did not change.
+fn moved(key: Option<&ImagePlan>, before: &RowImage, after: &RowImage) -> bool {
+    let missing = |cell| matches!(cell, CellRef::Absent | CellRef::Unchanged);
+    key.is_some_and(|key| {
+        key.columns.iter().any(|column| {
+            let (old, new) = (before.cell(column.index), after.cell(column.index));
+            old != new && !missing(old) && !missing(new)
+        })
+    })
+}
+
+/// The header that names placeholders; none, and no allocation, when there are none.
+fn unchanged_header(plan: &Plan, after: &RowImage, before: Option<&RowImage>) -> Vec<Header> {
+    let missing = |index: &usize| {
+        matches!(
+            cell_or_before(after, before, *index),
+            CellRef::Absent | CellRef::Unchanged
+        )
+    };
+    let columns = 0..plan.names.len();
+    if !columns.clone().any(|index| missing(&index)) {
+        return Vec::new();
+    }
+    let names: Vec<&str> = columns
+        .filter(missing)
+        .filter_map(|index| plan.names.get(index))
+        .map(String::as_str)
+        .collect();
+    vec![Header {
+        name: UNCHANGED_HEADER,
+        value: serde_json::Value::from(names).to_string().into(),
+    }]
+}
+
+/// Names the table and the column, and what mends it.
+fn explain(schema: &TableSchema, fail: Fail) -> Error {
+    let table = &schema.name;
+    let column = |index: usize| schema.columns.get(index).map_or("?", |column| column.name.as_str());
+    let unsupported = |message: String| Error::new(ErrorKind::UnsupportedValue, message).with_scope(Scope::Table);
+    match fail {
+        Fail::Value(index, error) => unsupported(format!(
+            "table {table}: a value of column {:?} cannot be carried: {}",
+            column(index),
+            error.reason
+        ))
+        .with(
+            "type",
+            schema
+                .columns
+                .get(index)
+                .map_or("?", |column| column.database_type.as_str()),
+        )
+        .with_fix("correct the value in the database, or leave the column out of the capture"),
+        Fail::KeyLacks(index) => unsupported(format!(
+            "table {table}: a change lacks column {:?} of the key",
+            column(index)
+        ))
+        .with_fix("let the log carry the key: on Postgres, ALTER TABLE … REPLICA IDENTITY FULL"),
+        Fail::KeyNull(index) | Fail::Null(index) => unsupported(format!(
+            "table {table}: column {:?} of the key holds NULL",
+            column(index)
+        ))
+        .with_fix("give the table a key whose columns are NOT NULL"),
+        Fail::BeforeMissing => unsupported(format!("table {table}: a delete does not say which row it deleted"))
+            .with_fix("let the log carry the key: on Postgres, ALTER TABLE … REPLICA IDENTITY FULL"),
+        Fail::DeletionScope => unsupported(format!(
+            "table {table}: a deletion of a partition or range has no form in the Debezium envelope"
+        ))
+        .with_fix("delete row by row, or leave the table out of the capture"),
+        Fail::AfterMissing => Error::bug(format!("table {table}: a change that is no delete has no row after it")),
+        Fail::Decoder(index) => Error::bug(format!(
+            "table {table}: the decoder of column {:?} did not write one value of its type",
+            column(index)
+        )),
+        Fail::Source => Error::bug(format!("table {table}: the source block did not write its fields")),
     }
 }

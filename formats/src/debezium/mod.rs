@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The Debezium envelope: what an event looks like, whatever its bytes are.
 
+mod compile;
+pub(crate) mod connect_schema;
 pub mod decoder;
 pub mod encoder;
+mod envelope;
+mod event_schema;
+mod plan;
+mod prepare;
 pub mod settings;
+pub(crate) mod slot;
 pub mod topic;

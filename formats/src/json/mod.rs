@@ -1,2 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! JSON as Kafka Connect's converter writes it.
+
+pub(crate) mod schema;
+pub(crate) mod writer;

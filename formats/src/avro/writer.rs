@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Avro's binary encoding, value by value.
+
+use highwater_core::value::ValueWriter;
+
+use crate::debezium::slot::{Filled, Kind, Notation, Slot, SlotWriter};
+use crate::decimal::write_decimal;
+
+/// Records of Avro have no brackets and no names; an optional value is the second branch of a union.
+pub(crate) struct Avro;
+
+impl Notation for Avro {
+    type Writer<'a> = AvroWriter<'a>;
+    const OPEN: &'static [u8] = &[];
+    const CLOSE: &'static [u8] = &[];
+    const SOME: &'static [u8] = &[2];
+    const NONE: &'static [u8] = &[0];
+    const SOME_DEFAULTED: &'static [u8] = &[0];
+
+    fn field(_name: &str, _first: bool) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+/// Appends Avro values.
+pub(crate) struct AvroWriter<'a> {
+    out: &'a mut Vec<u8>,
+    kind: Kind,
+    optional: bool,
+    filled: Filled,
+}
+
+impl<'a> SlotWriter<'a> for AvroWriter<'a> {
+    fn new(out: &'a mut Vec<u8>) -> Self {
+        AvroWriter {
+            out,
+            kind: Kind::Boolean,
+            optional: false,
+            filled: Filled::Empty,
+        }
+    }
+
+    #[inline]
+    fn raw(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    #[inline]
+    fn open(&mut self, slot: &Slot) {
+        self.kind = slot.kind;
+        self.optional = slot.optional;
+        self.filled = Filled::Empty;
+    }
+
+    #[inline]
+    fn filled(&self) -> Filled {
+        self.filled
+    }
+}
+
+impl AvroWriter<'_> {
+    /// Whether the slot takes a value of this kind; writes the union's branch then.
+    #[inline]
+    fn begin(&mut self, fits: bool) -> bool {
+        if !fits || self.filled != Filled::Empty {
+            self.filled = Filled::Mismatch;
+            return false;
+        }
+        self.filled = Filled::Done;
+        if self.optional {
+            self.out.push(2);
+        }
+        true
+    }
+
+    #[inline]
+    fn octets(&mut self, octets: &[u8]) {
+        write_long(octets.len() as i64, self.out);
+        self.out.extend_from_slice(octets);
+    }
+
+    fn decimal_text(&mut self, scale: i32, unscaled: &[u8]) {
+        let mut text = Vec::with_capacity(40);
+        write_decimal(unscaled, scale, &mut text);
+        self.octets(&text);
+    }
+}
+
+impl ValueWriter for AvroWriter<'_> {
+    fn null(&mut self) {
+        match (self.filled, self.optional) {
+            (Filled::Empty, true) => {
+                self.out.push(0);
+                self.filled = Filled::Done;
+            }
+            (Filled::Empty, false) => self.filled = Filled::UnexpectedNull,
+            _ => self.filled = Filled::Mismatch,
+        }
+    }
+
+    #[inline]
+    fn boolean(&mut self, value: bool) {
+        if self.begin(self.kind == Kind::Boolean) {
+            self.out.push(u8::from(value));
+        }
+    }
+
+    #[inline]
+    fn int(&mut self, value: i32) {
+        if self.begin(self.kind == Kind::Int) {
+            write_long(i64::from(value), self.out);
+        }
+    }
+
+    #[inline]
+    fn long(&mut self, value: i64) {
+        if self.begin(self.kind == Kind::Long) {
+            write_long(value, self.out);
+        }
+    }
+
+    #[inline]
+    fn float(&mut self, value: f32) {
+        if self.begin(self.kind == Kind::Float) {
+            self.out.extend_from_slice(&value.to_le_bytes());
+        }
+    }
+
+    #[inline]
+    fn double(&mut self, value: f64) {
+        if self.begin(self.kind == Kind::Double) {
+            self.out.extend_from_slice(&value.to_le_bytes());
+        }
+    }
+
+    #[inline]
+    fn string(&mut self, value: &str) {
+        if self.begin(self.kind == Kind::String) {
+            self.octets(value.as_bytes());
+        }
+    }
+
+    #[inline]
+    fn bytes(&mut self, value: &[u8]) {
+        if self.begin(self.kind == Kind::Bytes) {
+            self.octets(value);
+        }
+    }
+
+    #[inline]
+    fn decimal(&mut self, unscaled: &[u8]) {
+        let kind = self.kind;
+        match kind {
+            Kind::Decimal if self.begin(true) => self.octets(unscaled),
+            Kind::DecimalText { scale } if self.begin(true) => self.decimal_text(scale, unscaled),
+            _ => self.filled = Filled::Mismatch,
+        }
+    }
+
+    fn variable_scale_decimal(&mut self, scale: i32, unscaled: &[u8]) {
+        let kind = self.kind;
+        match kind {
+            Kind::VariableScaleDecimal if self.begin(true) => {
+                write_long(i64::from(scale), self.out);
+                self.octets(unscaled);
+            }
+            Kind::VariableScaleDecimalText if self.begin(true) => self.decimal_text(scale, unscaled),
+            _ => self.filled = Filled::Mismatch,
+        }
+    }
+}
+
+/// Appends an int or a long: zigzag, seven bits an octet, the lowest first.
+#[inline]
+pub(crate) fn write_long(value: i64, out: &mut Vec<u8>) {
+    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
+    if rest < 0x80 {
+        out.push(rest as u8);
+        return;
+    }
+    let mut octets = [0u8; 10];
+    let mut length = 0;
+    for octet in &mut octets {
+        length += 1;
+        if rest < 0x80 {
+            *octet = rest as u8;
+            break;
+        }
+        *octet = rest as u8 | 0x80;
+        rest >>= 7;
+    }
+    out.extend_from_slice(&octets[..length]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn longs_are_those_of_the_avro_specification() {
+        let written = |value| {
+            let mut out = Vec::new();
+            write_long(value, &mut out);
+            out
+        };
+        assert_eq!(written(0), [0]);
+        assert_eq!(written(-1), [1]);
+        assert_eq!(written(-64), [0x7f]);
+        assert_eq!(written(64), [0x80, 0x01]);
+        assert_eq!(written(i64::MIN), [255, 255, 255, 255, 255, 255, 255, 255, 255, 1]);
+    }
+
+    #[test]
+    fn a_decoder_that_writes_another_kind_or_twice_or_null_is_noticed() {
+        let slot = |optional| Slot {
+            lead: Box::default(),
+            kind: Kind::Int,
+            optional,
+        };
+        let filled = |optional, calls: &[fn(&mut AvroWriter<'_>)]| {
+            let mut out = Vec::new();
+            let mut writer = AvroWriter::new(&mut out);
+            writer.open(&slot(optional));
+            calls.iter().for_each(|call| call(&mut writer));
+            writer.filled()
+        };
+        assert_eq!(filled(false, &[]), Filled::Empty);
+        assert_eq!(filled(false, &[|writer| writer.int(1)]), Filled::Done);
+        assert_eq!(filled(false, &[|writer| writer.long(1)]), Filled::Mismatch);
+        assert_eq!(
+            filled(false, &[|writer| writer.int(1), |writer| writer.int(1)]),
+            Filled::Mismatch
+        );
+        assert_eq!(filled(false, &[|writer| writer.null()]), Filled::UnexpectedNull);
+        assert_eq!(filled(true, &[|writer| writer.null()]), Filled::Done);
+        assert_eq!(filled(true, &[|writer| writer.decimal(&[1])]), Filled::Mismatch);
+    }
+}

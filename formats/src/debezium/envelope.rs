@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Writes one envelope by a plan.
+
+use highwater_core::change::{Capture, Change, Op};
+use highwater_core::image::RowImage;
+use highwater_core::source_block::SourceBlock;
+use highwater_core::value::ValueWriter;
+
+use super::plan::{Fail, Plan, op_index};
+use super::slot::{Notation, SlotRow, SlotWriter};
+
+/// The rows that an envelope shows.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Images<'a> {
+    pub(crate) before: Option<&'a RowImage>,
+    pub(crate) after: Option<&'a RowImage>,
+    /// Where columns come from that `after` leaves out.
+    pub(crate) fill: Option<&'a RowImage>,
+}
+
+/// A change on its way into a record.
+pub(crate) struct Envelope<'a, P> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) source: &'a dyn SourceBlock<P>,
+    pub(crate) change: &'a Change<P>,
+    /// When it is written, microseconds since 1970.
+    pub(crate) now_us: i64,
+}
+
+impl<P> Envelope<'_, P> {
+    /// Appends the record's value. `sequence` is a buffer; the answer is always that there is a value.
+    pub(crate) fn write<N: Notation>(
+        &self,
+        op: Op,
+        images: Images<'_>,
+        sequence: &mut String,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Fail> {
+        let (plan, parts) = (self.plan, &self.plan.envelope);
+        let mut writer = N::Writer::new(out);
+        writer.raw(&parts.open);
+        match images.before {
+            Some(before) => plan.row.write_before(before, &mut writer)?,
+            None => writer.raw(&parts.no_image),
+        }
+        writer.raw(&parts.between);
+        match images.after {
+            Some(after) => plan.row.write_after(after, images.fill, &mut writer)?,
+            None => writer.raw(&parts.no_image),
+        }
+        drop(writer);
+        self.source_block::<N>(sequence, out)?;
+        let mut writer = N::Writer::new(out);
+        if let Some(op) = parts.ops.get(op_index(op)) {
+            writer.raw(op);
+        }
+        let (ms, us, ns) = times(self.now_us);
+        for (slot, time) in [(&parts.ts_ms, ms), (&parts.ts_us, us), (&parts.ts_ns, ns)] {
+            writer.open(slot);
+            writer.long(time);
+        }
+        writer.raw(&parts.close);
+        Ok(true)
+    }
+
+    fn source_block<N: Notation>(&self, sequence: &mut String, out: &mut Vec<u8>) -> Result<(), Fail> {
+        let parts = &self.plan.envelope;
+        let (ms, us, ns) = times(self.change.source_time_us);
+        let mut writer = N::Writer::new(out);
+        writer.raw(&parts.source);
+        writer.open(&parts.source_ts_ms);
+        writer.long(ms);
+        writer.raw(match self.change.capture {
+            Capture::Log => &parts.snapshot_log,
+            Capture::Chunk(_) | Capture::Repair(_) => &parts.snapshot_read,
+        });
+        writer.open(&parts.db);
+        writer.string(self.source.database(self.change));
+        writer.open(&parts.sequence);
+        sequence.clear();
+        if self.source.sequence(self.change, sequence) {
+            writer.string(sequence);
+        } else {
+            writer.null();
+        }
+        writer.open(&parts.source_ts_us);
+        writer.long(us);
+        writer.open(&parts.source_ts_ns);
+        writer.long(ns);
+        drop(writer);
+        let mut row = SlotRow::new(N::Writer::new(out), &parts.source_fields);
+        self.source.write(self.change, &mut row);
+        if row.finish() { Ok(()) } else { Err(Fail::Source) }
+    }
+}
+
+/// Milliseconds, microseconds and nanoseconds of a time in microseconds.
+fn times(us: i64) -> (i64, i64, i64) {
+    (us.div_euclid(1_000), us, us.saturating_mul(1_000))
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The schemas of a table's keys and values, as Debezium builds them.
+
+use highwater_core::schema::TableSchema;
+use highwater_core::source_block::SourceField;
+use highwater_core::value::{TimeUnit, ValueType};
+use highwater_core::{Error, ErrorKind, Result, Scope};
+
+use super::connect_schema::{ConnectField, ConnectKind, ConnectSchema};
+use super::settings::DecimalHandling;
+
+/// Values of the source block's `snapshot` field.
+const SNAPSHOT_ALLOWED: &str = "true,first,first_in_data_collection,last_in_data_collection,last,false,incremental";
+/// Debezium's length of a bit string without one.
+const BITS_LENGTH_MAX: u32 = i32::MAX as u32;
+
+/// How the names of schemas and fields become names of the format.
+pub(crate) type AdjustName = fn(&str) -> String;
+
+/// What a table's schemas depend on besides its columns.
+pub(crate) struct EventSchemas<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) table: &'a TableSchema,
+    /// Columns that may hold NULL, catalogue and experience together.
+    pub(crate) nullable: &'a [bool],
+    pub(crate) decimals: DecimalHandling,
+    pub(crate) schema_names: AdjustName,
+    pub(crate) field_names: AdjustName,
+    pub(crate) source_name: &'a str,
+    pub(crate) source_fields: &'a [SourceField],
+}
+
+impl EventSchemas<'_> {
+    /// The key's schema; `None` for a table without a key.
+    pub(crate) fn key(&self) -> Result<Option<ConnectSchema>> {
+        if self.table.key.is_empty() {
+            return Ok(None);
+        }
+        let fields = self.columns(self.table.key.iter().copied())?;
+        Ok(Some(self.named(fields, "Key")))
+    }
+
+    /// The envelope's schema.
+    pub(crate) fn envelope(&self) -> Result<ConnectSchema> {
+        let fields = self.columns(0..self.table.columns.len())?;
+        let row = self.named(fields, "Value").optional(true);
+        let long = || ConnectSchema::new(ConnectKind::Int64);
+        let text = || ConnectSchema::new(ConnectKind::String);
+        let transaction = ConnectSchema::semantic(
+            ConnectKind::Struct(vec![
+                text().field("id"),
+                long().field("total_order"),
+                long().field("data_collection_order"),
+            ]),
+            "event.block",
+        );
+        let fields = vec![
+            row.clone().field("before"),
+            row.field("after"),
+            self.source()?.field("source"),
+            transaction.optional(true).field("transaction"),
+            text().field("op"),
+            long().optional(true).field("ts_ms"),
+            long().optional(true).field("ts_us"),
+            long().optional(true).field("ts_ns"),
+        ];
+        Ok(self.named(fields, "Envelope").versioned(2))
+    }
+
+    fn source(&self) -> Result<ConnectSchema> {
+        let long = || ConnectSchema::new(ConnectKind::Int64);
+        let text = || ConnectSchema::new(ConnectKind::String);
+        let mut snapshot = ConnectSchema::semantic(ConnectKind::String, "io.debezium.data.Enum")
+            .parameter("allowed", SNAPSHOT_ALLOWED)
+            .optional(true);
+        snapshot.default = Some("false");
+        let mut fields = vec![
+            text().field("version"),
+            text().field("connector"),
+            text().field("name"),
+            long().field("ts_ms"),
+            snapshot.field("snapshot"),
+            text().field("db"),
+            text().optional(true).field("sequence"),
+            long().optional(true).field("ts_us"),
+            long().optional(true).field("ts_ns"),
+        ];
+        for field in self.source_fields {
+            let schema = value_schema(&field.value_type, self.decimals).ok_or_else(|| {
+                Error::bug(format!(
+                    "source field {:?} has a type that no format writes",
+                    field.name
+                ))
+            })?;
+            fields.push(schema.optional(field.optional).field(field.name));
+        }
+        Ok(ConnectSchema::new(ConnectKind::Struct(fields)).named(self.source_name))
+    }
+
+    fn named(&self, fields: Vec<ConnectField>, suffix: &str) -> ConnectSchema {
+        ConnectSchema::new(ConnectKind::Struct(fields)).named((self.schema_names)(&format!("{}.{suffix}", self.topic)))
+    }
+
+    fn columns(&self, indices: impl Iterator<Item = usize>) -> Result<Vec<ConnectField>> {
+        let mut fields: Vec<ConnectField> = Vec::new();
+        for index in indices {
+            let column = self.table.columns.get(index).ok_or_else(|| {
+                Error::bug(format!(
+                    "table {}: key names column {index}, which is not there",
+                    self.table.name
+                ))
+            })?;
+            let schema = value_schema(&column.value_type, self.decimals).ok_or_else(|| {
+                self.refuse(&column.name, "its type has no form in events")
+                    .with("type", &column.database_type)
+            })?;
+            let name = (self.field_names)(&column.name);
+            if fields.iter().any(|field| field.name == name) {
+                return Err(self
+                    .refuse(&column.name, "another column has the same name in events")
+                    .with("name", name));
+            }
+            fields.push(
+                schema
+                    .optional(self.nullable.get(index).copied().unwrap_or(true))
+                    .field(name),
+            );
+        }
+        Ok(fields)
+    }
+
+    fn refuse(&self, column: &str, reason: &str) -> Error {
+        Error::new(
+            ErrorKind::UnsupportedValue,
+            format!(
+                "table {}: column {column:?} cannot be carried: {reason}",
+                self.table.name
+            ),
+        )
+        .with_scope(Scope::Table)
+        .with_fix("leave the column out of the capture, or rename it or change its type")
+    }
+}
+
+/// The name as Avro allows it: letters, digits and `_` in parts that dots separate, no part starting with a digit.
+/// Debezium's `schema.name.adjustment.mode=avro`.
+pub(crate) fn avro_schema_name(name: &str) -> String {
+    name.split('.').map(avro_field_name).collect::<Vec<_>>().join(".")
+}
+
+/// The name as Avro allows it for a field. Debezium's `field.name.adjustment.mode=avro`.
+pub(crate) fn avro_field_name(name: &str) -> String {
+    let mut adjusted: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .collect();
+    if adjusted.is_empty() || adjusted.starts_with(|c: char| c.is_ascii_digit()) {
+        adjusted.insert(0, '_');
+    }
+    adjusted
+}
+
+/// The schema of a value, required; `None` for a meaning that this release does not know.
+pub(crate) fn value_schema(value_type: &ValueType, decimals: DecimalHandling) -> Option<ConnectSchema> {
+    use ConnectKind::{Boolean, Bytes, Float32, Float64, Int16, Int32, Int64, String};
+    Some(match value_type {
+        ValueType::Boolean => ConnectSchema::new(Boolean),
+        ValueType::Int16 => ConnectSchema::new(Int16),
+        ValueType::Int32 => ConnectSchema::new(Int32),
+        ValueType::Int64 => ConnectSchema::new(Int64),
+        ValueType::Float32 => ConnectSchema::new(Float32),
+        ValueType::Float64 => ConnectSchema::new(Float64),
+        ValueType::String => ConnectSchema::new(String),
+        ValueType::Bytes => ConnectSchema::new(Bytes),
+        ValueType::Decimal { .. } | ValueType::VariableScaleDecimal if decimals == DecimalHandling::String => {
+            ConnectSchema::new(String)
+        }
+        ValueType::Decimal { precision, scale } => {
+            ConnectSchema::semantic(Bytes, "org.apache.kafka.connect.data.Decimal")
+                .parameter("scale", scale.to_string())
+                .parameter("connect.decimal.precision", precision.to_string())
+        }
+        ValueType::VariableScaleDecimal => variable_scale_decimal(),
+        ValueType::Date => ConnectSchema::semantic(Int32, "io.debezium.time.Date"),
+        ValueType::Time(TimeUnit::Millis) => ConnectSchema::semantic(Int32, "io.debezium.time.Time"),
+        ValueType::Time(TimeUnit::Micros) => ConnectSchema::semantic(Int64, "io.debezium.time.MicroTime"),
+        ValueType::Time(TimeUnit::Nanos) => ConnectSchema::semantic(Int64, "io.debezium.time.NanoTime"),
+        ValueType::Timestamp(TimeUnit::Millis) => ConnectSchema::semantic(Int64, "io.debezium.time.Timestamp"),
+        ValueType::Timestamp(TimeUnit::Micros) => ConnectSchema::semantic(Int64, "io.debezium.time.MicroTimestamp"),
+        ValueType::Timestamp(TimeUnit::Nanos) => ConnectSchema::semantic(Int64, "io.debezium.time.NanoTimestamp"),
+        ValueType::ZonedTime => ConnectSchema::semantic(String, "io.debezium.time.ZonedTime"),
+        ValueType::ZonedTimestamp => ConnectSchema::semantic(String, "io.debezium.time.ZonedTimestamp"),
+        ValueType::MicroDuration => ConnectSchema::semantic(Int64, "io.debezium.time.MicroDuration"),
+        ValueType::Uuid => ConnectSchema::semantic(String, "io.debezium.data.Uuid"),
+        ValueType::Json => ConnectSchema::semantic(String, "io.debezium.data.Json"),
+        ValueType::Xml => ConnectSchema::semantic(String, "io.debezium.data.Xml"),
+        ValueType::Enum { allowed } => {
+            ConnectSchema::semantic(String, "io.debezium.data.Enum").parameter("allowed", allowed.join(","))
+        }
+        ValueType::Bits { length } => ConnectSchema::semantic(Bytes, "io.debezium.data.Bits")
+            .parameter("length", length.unwrap_or(BITS_LENGTH_MAX).to_string()),
+        _ => return None,
+    })
+}
+
+fn variable_scale_decimal() -> ConnectSchema {
+    let mut schema = ConnectSchema::semantic(
+        ConnectKind::Struct(vec![
+            ConnectSchema::new(ConnectKind::Int32).field("scale"),
+            ConnectSchema::new(ConnectKind::Bytes).field("value"),
+        ]),
+        "io.debezium.data.VariableScaleDecimal",
+    );
+    schema.doc = Some("Variable scaled decimal");
+    schema
+}

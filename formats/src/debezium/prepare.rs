@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Schemas first, registered; then the plan that writes by them.
+
+use std::sync::Arc;
+
+use highwater_core::schema::TableSchema;
+use highwater_core::source_block::SourceField;
+use highwater_core::{Error, Result, Scope};
+
+use super::compile::{Compiler, Frame};
+use super::connect_schema::ConnectSchema;
+use super::event_schema::{AdjustName, EventSchemas, avro_field_name, avro_schema_name};
+use super::plan::Plan;
+use super::settings::{EncoderSettings, Format};
+use super::slot::DecimalForm;
+use super::topic::subjects;
+use crate::avro::writer::Avro;
+use crate::json::writer::Json;
+use crate::registry::SchemaRegistry;
+use crate::{avro, json, wire};
+
+/// A table about to be prepared.
+pub(crate) struct Preparation<'a> {
+    pub(crate) settings: &'a EncoderSettings,
+    pub(crate) schema: &'a Arc<TableSchema>,
+    pub(crate) topic: Arc<str>,
+    pub(crate) nullable: &'a [bool],
+    pub(crate) connector: &'a str,
+    pub(crate) source_name: &'a str,
+    pub(crate) source_fields: &'a [SourceField],
+}
+
+impl Preparation<'_> {
+    /// Registers and compiles.
+    pub(crate) async fn run(self, registry: &dyn SchemaRegistry) -> Result<Plan> {
+        let (key, envelope) = self.schemas()?;
+        let (key_frame, value_frame) = match self.settings.format {
+            Format::Json => (self.json_frame(key.as_ref()), self.json_frame(Some(&envelope))),
+            Format::Avro => {
+                let (key_subject, value_subject) = subjects(&self.topic);
+                let key_frame = match &key {
+                    Some(key) => self.avro_frame(registry, &key_subject, key).await?,
+                    None => Frame::default(),
+                };
+                (key_frame, self.avro_frame(registry, &value_subject, &envelope).await?)
+            }
+        };
+        let adjust = self.field_names();
+        let compiler = Compiler {
+            schema: self.schema,
+            topic: Arc::clone(&self.topic),
+            names: self.schema.columns.iter().map(|column| adjust(&column.name)).collect(),
+            nullable: self.nullable,
+            decimals: DecimalForm::new(
+                self.settings.format,
+                self.settings.decimals,
+                self.settings.json.decimals,
+            ),
+            placeholder: &self.settings.unavailable_placeholder,
+            version: &self.settings.source_version,
+            connector: self.connector,
+            prefix: &self.settings.topic_prefix,
+            source_fields: self.source_fields,
+            key_frame,
+            value_frame,
+        };
+        match self.settings.format {
+            Format::Avro => compiler.compile::<Avro>(),
+            Format::Json => compiler.compile::<Json>(),
+        }
+    }
+
+    /// Schemas of key and envelope.
+    pub(crate) fn schemas(&self) -> Result<(Option<ConnectSchema>, ConnectSchema)> {
+        let schemas = EventSchemas {
+            topic: &self.topic,
+            table: self.schema,
+            nullable: self.nullable,
+            decimals: self.settings.decimals,
+            schema_names: match self.settings.format {
+                Format::Avro => avro_schema_name,
+                Format::Json => str::to_owned,
+            },
+            field_names: self.field_names(),
+            source_name: self.source_name,
+            source_fields: self.source_fields,
+        };
+        Ok((schemas.key()?, schemas.envelope()?))
+    }
+
+    fn field_names(&self) -> AdjustName {
+        match self.settings.format {
+            Format::Avro => avro_field_name,
+            Format::Json => str::to_owned,
+        }
+    }
+
+    async fn avro_frame(&self, registry: &dyn SchemaRegistry, subject: &str, schema: &ConnectSchema) -> Result<Frame> {
+        let text = avro::schema::render(schema);
+        let id = registry
+            .register(subject, &text)
+            .await
+            .map_err(|error| self.name_table(error))?;
+        Ok(Frame {
+            open: wire::header(id).to_vec(),
+            close: Vec::new(),
+        })
+    }
+
+    fn json_frame(&self, schema: Option<&ConnectSchema>) -> Frame {
+        match schema {
+            Some(schema) if self.settings.json.schemas => Frame {
+                open: format!("{{\"schema\":{},\"payload\":", json::schema::render(schema)).into_bytes(),
+                close: b"}".to_vec(),
+            },
+            _ => Frame::default(),
+        }
+    }
+
+    /// A schema that is refused stops its table; a registry that is away stops everything.
+    fn name_table(&self, error: Error) -> Error {
+        let error = error.with("table", &self.schema.name);
+        match error.kind() {
+            highwater_core::ErrorKind::SchemaRejected => error.with_scope(Scope::Table),
+            _ => error,
+        }
+    }
+}
