@@ -1,2 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! highwater-integration-tests: see the crate documentation in ARCHITECTURE.md.
+//! End-to-end tests of the `highwater` binary on real servers.
+//!
+//! ```text
+//!   workload ──▶ Postgres ──▶ highwater (a process of its own, killed at will) ──▶ Kafka | embedded
+//!      │                                                                              │
+//!      └── journal of what was committed ──▶ journal_check ◀── read_back, decoded ────┘
+//! ```
+
+pub mod binary;
+pub mod cell;
+pub mod database;
+pub mod event;
+pub mod journal;
+pub mod journal_check;
+pub mod pipeline_file;
+pub mod process;
+pub mod table;
+pub mod workload;
+mod writer;
