@@ -12,6 +12,8 @@ export PATH := $(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
 TRANSPORT ?= embedded
 SUITE ?= postgres
+# What `make test` tests: `make test SCOPE='-p highwater-testbed'` is a part of it.
+SCOPE ?= --workspace
 # Tests at once in one binary: real servers share the machine.
 RUST_TEST_THREADS ?= $(shell cores=$$(nproc); echo $$((cores < 4 ? cores : 4)))
 # Seconds of fuzzing for each target; seeds of a soak.
@@ -39,8 +41,8 @@ test: setup ## Run the whole suite, real servers included
 	cargo build -p highwater-testbed
 	"$(CARGO_TARGET_DIR)/debug/highwater-testbed" fetch
 	@export RUST_TEST_THREADS=$(RUST_TEST_THREADS); status=0; log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
-	$(call run,cargo test --workspace --no-fail-fast); \
-	$(call run,cargo test -p highwater-core --features mutations --no-fail-fast); \
+	$(call run,cargo test $(SCOPE) --no-fail-fast); \
+	$(if $(filter --workspace,$(SCOPE)),$(call run,cargo test -p highwater-core --features mutations --no-fail-fast);) \
 	scripts/summary.sh "$$log" "$$status"
 
 # Runs a command of the suite: its output goes to the screen and to the log, its failure into the status.

@@ -3,6 +3,8 @@
 //!
 //! One test only in this file: it sets the environment, by which testcontainers finds its engine.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use highwater_testbed::backend::Backend;
 use highwater_testbed::container::local_engine::LocalEngine;
 use highwater_testbed::postgres::{ROLE, ROLE_PASSWORD};

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The Kafka handle on a real broker.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::time::{Duration, Instant};
 
 use highwater_testbed::kafka::{KAFKA_PASSWORD, KAFKA_USER};

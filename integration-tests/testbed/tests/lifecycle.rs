@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is left of a server when its test ends, well or badly.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -24,10 +26,14 @@ async fn a_server_that_is_done_with_leaves_neither_process_nor_directory() {
 fn the_directory_of_a_failed_test_is_kept_and_its_server_is_not() {
     let (told, heard) = std::sync::mpsc::channel();
     let failed = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let server = Postgres::start(PgOptions::major(17)).await.unwrap();
-            told.send((server.pid().unwrap(), server.socket_dir().to_owned())).unwrap();
+            told.send((server.pid().unwrap(), server.socket_dir().to_owned()))
+                .unwrap();
             panic!("this failure is wanted");
         });
     })
@@ -46,7 +52,11 @@ async fn a_server_dies_with_the_process_that_started_it_even_by_sigkill() {
     assert!(is_running(pid) && data.is_dir());
     starter.kill().unwrap();
     starter.wait().unwrap();
-    wait::until(LIMIT, "the server's end", || async { Ok((!is_running(pid)).then_some(())) }).await.unwrap();
+    wait::until(LIMIT, "the server's end", || async {
+        Ok((!is_running(pid)).then_some(()))
+    })
+    .await
+    .unwrap();
     std::fs::remove_dir_all(data.parent().unwrap()).unwrap();
 }
 
@@ -68,8 +78,14 @@ fn start_by_program() -> (Child, u32, PathBuf) {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(starter.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let mut value = |name: &str| lines.find_map(|line| line.strip_prefix(name).map(str::to_owned)).unwrap();
+    let mut lines = BufReader::new(starter.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    let mut value = |name: &str| {
+        lines
+            .find_map(|line| line.strip_prefix(name).map(str::to_owned))
+            .unwrap()
+    };
     let pid = value("POSTGRES_PID=").parse().unwrap();
     let data = PathBuf::from(value("POSTGRES_DATA_DIR="));
     value("READY=1");
@@ -80,5 +96,6 @@ fn start_by_program() -> (Child, u32, PathBuf) {
 /// True while a process exists and is no zombie.
 fn is_running(pid: u32) -> bool {
     let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }

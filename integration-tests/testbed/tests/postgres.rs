@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The Postgres handle on real servers.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use highwater_testbed::postgres::{ROLE, ROLE_PASSWORD};
 use highwater_testbed::versions::POSTGRES_MAJORS;
 use highwater_testbed::{PgOptions, Postgres};

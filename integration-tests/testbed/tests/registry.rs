@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The registry handle on a real registry.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use highwater_testbed::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

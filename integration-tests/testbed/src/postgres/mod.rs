@@ -40,8 +40,8 @@ pub struct Postgres {
 
 #[derive(Debug)]
 enum Server {
-    Native(Native),
-    Contained(ContainedPostgres),
+    Native(Box<Native>),
+    Contained(Box<ContainedPostgres>),
 }
 
 impl Postgres {
@@ -66,10 +66,10 @@ impl Postgres {
         let settings = options::merged(&defaults, &options.settings);
         let variable = format!("HIGHWATER_IMAGE_POSTGRES_{major}");
         let server = match backend::choose(&variable, programs::pin(major)?.image).await? {
-            Choice::Process => Server::Native(start_native(major, options.hba, tls, &settings, dir).await?),
-            Choice::Container { docker, image } => Server::Contained(
+            Choice::Process => Server::Native(Box::new(start_native(major, options.hba, tls, &settings, dir).await?)),
+            Choice::Container { docker, image } => Server::Contained(Box::new(
                 ContainedPostgres::start((docker, image), major, &options.hba, tls.as_ref(), &settings, dir).await?,
-            ),
+            )),
         };
         let this = Self {
             major,
