@@ -40,6 +40,7 @@ pub(crate) fn offset_not_held(topic: &str, partition: u32, offset: u64, held: st
         .with_fix("rebuild what this reader feeds from a new snapshot, or seek to an offset that is held; raise the topic's retention")
 }
 
+#[cfg(feature = "kafka")]
 /// The writer met an error that leaves its transaction's fate or its state open.
 pub(crate) fn writer_is_done(id: &WriterId) -> Error {
     Error::new(
