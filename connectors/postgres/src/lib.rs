@@ -11,12 +11,21 @@
 //!               values (binary format -> ValueWriter)
 //! ```
 
-pub mod fuzzing;
-pub mod protocol;
-
 pub mod connection;
+pub mod discover;
 pub mod failure;
+pub mod fuzzing;
+pub mod log_reader;
+pub mod position;
+pub mod protocol;
+pub mod publication;
+pub mod query_connection;
+pub mod replication_connection;
+pub mod schema;
+pub mod selection;
 pub mod settings;
+pub mod slot;
 pub mod socket;
 pub mod tls;
 pub mod values;
+pub mod watermark;

@@ -140,6 +140,16 @@ impl FrameBatch {
         Some(Frame { tag, body, body_start })
     }
 
+    /// Where the next message begins in the block.
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// Goes back to an offset that [`FrameBatch::offset`] gave, so that the message there comes again.
+    pub fn rewind(&mut self, offset: usize) {
+        self.offset = offset.min(self.offset);
+    }
+
     /// The block that all bodies are slices of.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The catalogue of published tables and of the types that they use.
+
+use crate::connection::TextRow;
+use crate::protocol::pgoutput::ReplicaIdentity;
+use crate::query_connection::{QueryConnection, TextColumns};
+use crate::schema::{ShapeColumn, TableShape};
+use crate::selection::Selection;
+use crate::settings::Settings;
+use crate::values::{PgType, TypeForm};
+use highwater_core::connector::{Catalog, CatalogTable};
+use highwater_core::schema::TableName;
+use highwater_core::{Error, ErrorKind, Result};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Types from this object id on differ from server to server.
+const FIRST_USER_OID: u32 = 16_384;
+/// How deep domains over domains may lie.
+const DOMAIN_DEPTH_MAX: usize = 32;
+
+/// One row a published column. Parameters: publication, and schema and table or NULL for all tables.
+///
+/// Generated columns are left out as pgoutput leaves them out; `pg_publication_tables` lists them up to version 15.
+pub(crate) const SHAPES: &str = "\
+    SELECT c.oid, n.nspname, c.relname, c.relreplident, p.rowfilter, \
+           coalesce(k.indnkeyatts, 0), coalesce(r.indnkeyatts, 0), \
+           a.attname, a.atttypid, a.atttypmod, a.attnotnull, pg_catalog.format_type(a.atttypid, a.atttypmod), \
+           pg_catalog.array_position(k.indkey::int2[], a.attnum), pg_catalog.array_position(r.indkey::int2[], a.attnum) \
+      FROM pg_catalog.pg_publication_tables p \
+      JOIN pg_catalog.pg_namespace n ON n.nspname = p.schemaname \
+      JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename \
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+                                    AND a.attgenerated = '' AND a.attname = ANY (p.attnames) \
+      LEFT JOIN pg_catalog.pg_index k ON k.indrelid = c.oid AND k.indisprimary \
+      LEFT JOIN pg_catalog.pg_index r ON r.indrelid = c.oid AND r.indisreplident \
+     WHERE p.pubname = $1 AND ($2::text IS NULL OR (p.schemaname = $2::text AND p.tablename = $3::text)) \
+     ORDER BY n.nspname, c.relname, a.attnum";
+
+/// Folds the rows of [`SHAPES`] into tables.
+pub(crate) fn shapes(rows: &[TextRow]) -> Result<Vec<TableShape>> {
+    let mut tables: Vec<TableShape> = Vec::new();
+    for row in rows {
+        let oid: u32 = row.value(0)?;
+        if tables.last().is_none_or(|table| table.oid != oid) {
+            let letter = row.required(3)?.bytes().next().and_then(ReplicaIdentity::from_letter);
+            tables.push(TableShape {
+                oid,
+                name: TableName::new(row.required(1)?, row.required(2)?),
+                replica_identity: letter.ok_or_else(|| Error::bug("unknown replica identity in pg_class"))?,
+                row_filter: row.text(4).map(str::to_owned),
+                columns: Vec::new(),
+                primary_key_columns: row.value(5)?,
+                identity_columns: row.value(6)?,
+            });
+        }
+        if let Some(table) = tables.last_mut() {
+            table.columns.push(ShapeColumn {
+                name: row.required(7)?.to_owned(),
+                type_oid: row.value(8)?,
+                type_modifier: row.value(9)?,
+                nullable: !row.flag(10),
+                database_type: row.required(11)?.to_owned(),
+                primary_key_place: row.optional(12)?,
+                identity_place: row.optional(13)?,
+            });
+        }
+    }
+    Ok(tables)
+}
+
+/// Reads the shapes of the published tables, or of one of them.
+pub async fn read_shapes(
+    connection: &mut QueryConnection,
+    publication: &str,
+    table: Option<&TableName>,
+) -> Result<Vec<TableShape>> {
+    let parameters = [
+        Some(publication),
+        table.map(|table| table.schema.as_str()),
+        table.map(|table| table.table.as_str()),
+    ];
+    shapes(
+        &connection
+            .query(SHAPES, &parameters, "reading the catalogue of published tables")
+            .await?,
+    )
+}
+
+/// One row a type. Parameter: object ids, comma-separated.
+pub(crate) const TYPES: &str = "\
+    SELECT t.oid, n.nspname, t.typname, t.typtype, t.typcategory, t.typbasetype, t.typtypmod, e.extname, \
+           (SELECT pg_catalog.json_agg(l.enumlabel ORDER BY l.enumsortorder)::text \
+              FROM pg_catalog.pg_enum l WHERE l.enumtypid = t.oid) \
+      FROM pg_catalog.pg_type t \
+      JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
+      LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = t.oid \
+                                      AND d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e' \
+      LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid \
+     WHERE t.oid = ANY (pg_catalog.string_to_array($1, ',')::oid[])";
+
+/// The parameter of [`TYPES`] for `oids`.
+pub(crate) fn type_list(oids: &BTreeSet<u32>) -> String {
+    oids.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// What is known of types so far: complete once nothing is [`TypeRows::missing`].
+#[derive(Debug, Default)]
+pub(crate) struct TypeRows {
+    rows: BTreeMap<u32, TypeRow>,
+}
+
+#[derive(Debug)]
+struct TypeRow {
+    schema: String,
+    name: String,
+    kind: TypeKind,
+}
+
+#[derive(Debug)]
+enum TypeKind {
+    Domain { base: u32, type_modifier: i32 },
+    Plain(TypeForm),
+}
+
+impl TypeRows {
+    /// Takes in the rows of [`TYPES`].
+    pub(crate) fn add(&mut self, rows: &[TextRow]) -> Result<()> {
+        for row in rows {
+            let extension = row.text(7).map(str::to_owned);
+            let other = |kind| TypeKind::Plain(TypeForm::Other { kind });
+            let kind = match (row.required(3)?, row.required(4)?) {
+                ("d", _) => TypeKind::Domain {
+                    base: row.value(5)?,
+                    type_modifier: row.value(6)?,
+                },
+                ("e", _) => TypeKind::Plain(TypeForm::Enum {
+                    labels: labels(row.text(8))?.into(),
+                }),
+                (_, "A") => other("arrays"),
+                ("b", _) => TypeKind::Plain(TypeForm::Base { extension }),
+                ("c", _) => other("composite types"),
+                ("r" | "m", _) => other("ranges"),
+                _ => other("pseudo-types"),
+            };
+            let found = TypeRow {
+                schema: row.required(1)?.to_owned(),
+                name: row.required(2)?.to_owned(),
+                kind,
+            };
+            self.rows.insert(row.value(0)?, found);
+        }
+        Ok(())
+    }
+
+    /// Types beneath domains that were not read yet.
+    pub(crate) fn missing(&self) -> BTreeSet<u32> {
+        let bases = self.rows.values().filter_map(|row| match row.kind {
+            TypeKind::Domain { base, .. } => Some(base),
+            TypeKind::Plain(_) => None,
+        });
+        bases.filter(|base| !self.rows.contains_key(base)).collect()
+    }
+
+    /// The types by object id.
+    pub(crate) fn types(&self) -> BTreeMap<u32, PgType> {
+        self.rows
+            .keys()
+            .filter_map(|oid| Some((*oid, self.of(*oid, DOMAIN_DEPTH_MAX)?)))
+            .collect()
+    }
+
+    fn of(&self, oid: u32, depth: usize) -> Option<PgType> {
+        let row = self.rows.get(&oid)?;
+        let form = match &row.kind {
+            TypeKind::Plain(form) => form.clone(),
+            TypeKind::Domain { base, type_modifier } => {
+                let base = self.of(*base, depth.checked_sub(1)?)?;
+                TypeForm::Domain {
+                    base: Box::new(base),
+                    type_modifier: *type_modifier,
+                }
+            }
+        };
+        Some(PgType {
+            oid,
+            schema: row.schema.clone(),
+            name: row.name.clone(),
+            form,
+        })
+    }
+}
+
+fn labels(json: Option<&str>) -> Result<Vec<String>> {
+    let unreadable = |error| Error::bug("labels of an enum are no JSON array of strings").with_source(error);
+    json.map_or(Ok(Vec::new()), |json| serde_json::from_str(json).map_err(unreadable))
+}
+
+/// The types that `columns` use.
+pub(crate) fn types_of<'a>(columns: impl IntoIterator<Item = &'a ShapeColumn>) -> BTreeSet<u32> {
+    columns.into_iter().map(|column| column.type_oid).collect()
+}
+
+/// Whether all of `oids` are the same on every server, so that what is known of them cannot change.
+pub(crate) fn are_built_in(oids: &BTreeSet<u32>) -> bool {
+    oids.iter().all(|oid| *oid < FIRST_USER_OID)
+}
+
+/// Reads the types `oids` and those beneath them.
+pub async fn read_types(connection: &mut QueryConnection, oids: &BTreeSet<u32>) -> Result<BTreeMap<u32, PgType>> {
+    let mut rows = TypeRows::default();
+    let mut wanted = oids.clone();
+    for _ in 0..DOMAIN_DEPTH_MAX {
+        if wanted.is_empty() {
+            break;
+        }
+        let list = type_list(&wanted);
+        rows.add(
+            &connection
+                .query(TYPES, &[Some(&list)], "reading the catalogue of types")
+                .await?,
+        )?;
+        let missing = rows.missing();
+        // A type that was asked for and is not there is gone.
+        if missing == wanted {
+            break;
+        }
+        wanted = missing;
+    }
+    Ok(rows.types())
+}
+
+const ESTIMATES: &str = "\
+    SELECT c.oid, pg_catalog.sum(greatest(l.reltuples, 0))::bigint, \
+           pg_catalog.sum(pg_catalog.pg_total_relation_size(l.oid))::bigint \
+      FROM pg_catalog.pg_publication_tables p \
+      JOIN pg_catalog.pg_namespace n ON n.nspname = p.schemaname \
+      JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename \
+      JOIN pg_catalog.pg_class l ON l.oid = c.oid OR (c.relkind = 'p' AND l.oid IN \
+                                    (SELECT t.relid FROM pg_catalog.pg_partition_tree(c.oid) t)) \
+     WHERE p.pubname = $1 GROUP BY c.oid";
+
+/// Reads the catalogue of the tables that are published and selected. One that the settings name and the publication
+/// lacks is an error.
+pub async fn read_catalog(
+    connection: &mut QueryConnection,
+    settings: &Settings,
+    selection: &Selection,
+) -> Result<Catalog> {
+    let publication = &settings.publication.name;
+    let mut shapes = read_shapes(connection, publication, None).await?;
+    shapes.retain(|shape| selection.selects(&shape.name));
+    if let Some(name) = settings
+        .named_tables()
+        .find(|name| shapes.iter().all(|shape| shape.name != *name))
+    {
+        let what = format!("table {name} is not in publication \"{publication}\" or does not exist");
+        return Err(Error::new(ErrorKind::NotFound, what)
+            .with_fix("create the table, add it to the publication, or take it out of `tables.include`"));
+    }
+    let oids = types_of(shapes.iter().flat_map(|shape| &shape.columns));
+    let types = read_types(connection, &oids).await?;
+    let mut estimates = BTreeMap::new();
+    for row in connection
+        .query(ESTIMATES, &[Some(publication)], "estimating the sizes of tables")
+        .await?
+    {
+        estimates.insert(row.value::<u32>(0)?, (row.optional(1)?, row.optional(2)?));
+    }
+    let tables = shapes.iter().map(|shape| {
+        let (rows_estimate, bytes_estimate) = estimates.get(&shape.oid).copied().unwrap_or((None, None));
+        Ok(CatalogTable {
+            schema: shape.schema(&types)?,
+            rows_estimate,
+            bytes_estimate,
+        })
+    });
+    Ok(Catalog {
+        tables: tables.collect::<Result<_>>()?,
+    })
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A relation that the log announced, and how its tuples become row images.
+
+use crate::protocol::ProtocolError;
+use crate::protocol::pgoutput::{OldTuple, Relation, Tuple};
+use bytes::Bytes;
+use highwater_core::image::{Cell, RowImage};
+use highwater_core::schema::{TableName, TableSchema};
+use highwater_core::{Error, ErrorKind, Scope};
+use std::sync::Arc;
+
+use super::DecodeFailure;
+
+/// A captured table as its last relation message showed it.
+#[derive(Debug)]
+pub(super) struct CapturedRelation {
+    pub(super) schema: Arc<TableSchema>,
+    /// Per column, whether it is part of the replica identity.
+    identity: Box<[bool]>,
+}
+
+impl CapturedRelation {
+    pub(super) fn new(relation: &Relation, schema: Arc<TableSchema>) -> Self {
+        Self {
+            schema,
+            identity: relation.columns.iter().map(|column| column.identity).collect(),
+        }
+    }
+
+    pub(super) fn name_of(relation: &Relation) -> TableName {
+        TableName::new(relation.schema.clone(), relation.name.clone())
+    }
+
+    /// The image of a tuple, over the payload that it came in.
+    pub(super) fn image(&self, tuple: Tuple, payload: Bytes) -> Result<RowImage, DecodeFailure> {
+        self.check(&tuple)?;
+        Ok(RowImage::new(payload, tuple.cells))
+    }
+
+    /// The image of a tuple before a change. An old key comes with nulls in the other columns, which are not values but
+    /// absent.
+    pub(super) fn old_image(&self, old: OldTuple, payload: Bytes) -> Result<RowImage, DecodeFailure> {
+        self.check(&old.tuple)?;
+        let mut cells = old.tuple.cells;
+        if !old.whole {
+            for (cell, _) in cells.iter_mut().zip(&self.identity).filter(|(_, identity)| !**identity) {
+                *cell = Cell::ABSENT;
+            }
+        }
+        Ok(RowImage::new(payload, cells))
+    }
+
+    /// The images of an update: before, where the log tells it, and after.
+    pub(super) fn update(
+        &self,
+        old: Option<OldTuple>,
+        mut new: Tuple,
+        payload: Bytes,
+    ) -> Result<(Option<RowImage>, Option<RowImage>), DecodeFailure> {
+        let Some(old) = old else {
+            return Ok((None, Some(self.image(new, payload)?)));
+        };
+        Self::complete(&mut new, &old);
+        let after = self.image(new, payload.clone())?;
+        Ok((Some(self.old_image(old, payload)?), Some(after)))
+    }
+
+    /// Fills what the log left out as unchanged from the whole row before, which is exact: both are of one change, and
+    /// both lie in one payload.
+    fn complete(new: &mut Tuple, old: &OldTuple) {
+        if old.whole {
+            for (cell, before) in new.cells.iter_mut().zip(&old.tuple.cells) {
+                if *cell == Cell::UNCHANGED {
+                    *cell = *before;
+                }
+            }
+        }
+    }
+
+    fn check(&self, tuple: &Tuple) -> Result<(), DecodeFailure> {
+        if tuple.cells.len() != self.schema.columns.len() {
+            let what = "a tuple has another number of columns than its relation";
+            return Err(ProtocolError::Malformed {
+                message: "pgoutput",
+                what,
+            }
+            .into());
+        }
+        match tuple.first_text_column {
+            None => Ok(()),
+            Some(index) => Err(DecodeFailure::Core(self.text_refused(usize::from(index)))),
+        }
+    }
+
+    fn text_refused(&self, index: usize) -> Error {
+        let name = self
+            .schema
+            .columns
+            .get(index)
+            .map_or("?", |column| column.name.as_str());
+        let what = format!(
+            "column \"{name}\" of table {} came as text: its type has no binary form",
+            self.schema.name
+        );
+        Error::new(ErrorKind::UnsupportedValue, what)
+            .with_scope(Scope::Table)
+            .with_fix("leave the column out with a column list in the publication")
+    }
+}

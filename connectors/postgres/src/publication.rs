@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The publication: which tables the server sends, and how it is brought in line with the settings.
+
+use crate::protocol::pgoutput::ReplicaIdentity;
+use crate::protocol::quoting::{quote_identifier, quote_qualified};
+use crate::query_connection::{QueryConnection, TextColumns};
+use crate::selection::Selection;
+use crate::settings::Settings;
+use highwater_core::schema::TableName;
+use highwater_core::{Error, ErrorKind, Result};
+use std::collections::BTreeSet;
+
+/// A publication's own settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublicationFacts {
+    /// It publishes every table, also those to come.
+    pub all_tables: bool,
+    /// Inserts, updates, deletes and truncations: whether each is published.
+    pub operations: [bool; 4],
+    /// Changes of partitions are published as changes of the partitioned table.
+    pub via_root: bool,
+}
+
+/// A table that could be published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its name.
+    pub name: TableName,
+    /// It is a partition of another table.
+    pub is_partition: bool,
+    /// It is a partitioned table.
+    pub is_partitioned: bool,
+    /// How its rows are identified in the log.
+    pub replica_identity: ReplicaIdentity,
+    /// It has a primary key.
+    pub has_primary_key: bool,
+    /// Row-level security is enabled.
+    pub row_security: bool,
+    /// The role may select from it.
+    pub may_select: bool,
+    /// The role may use its schema.
+    pub may_use_schema: bool,
+    /// Its owner's name.
+    pub owner: String,
+}
+
+impl Candidate {
+    /// Whether publishing updates and deletes would make them fail in the application.
+    pub fn lacks_identity(&self) -> bool {
+        match self.replica_identity {
+            ReplicaIdentity::Nothing => true,
+            ReplicaIdentity::Default => !self.has_primary_key,
+            ReplicaIdentity::Full | ReplicaIdentity::Index => false,
+        }
+    }
+}
+
+const CANDIDATES: &str = "\
+    SELECT n.nspname, c.relname, c.relispartition, c.relkind = 'p', c.relreplident, \
+           EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary), c.relrowsecurity, \
+           pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.has_any_column_privilege(c.oid, 'SELECT'), \
+           pg_catalog.has_schema_privilege(n.oid, 'USAGE'), pg_catalog.pg_get_userbyid(c.relowner) \
+      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' \
+       AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_' \
+     ORDER BY n.nspname, c.relname";
+
+/// Reads the publication, if it exists.
+pub async fn read_publication(connection: &mut QueryConnection, name: &str) -> Result<Option<PublicationFacts>> {
+    let sql = "SELECT puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot \
+                 FROM pg_catalog.pg_publication WHERE pubname = $1";
+    let rows = connection.query(sql, &[Some(name)], "reading the publication").await?;
+    Ok(rows.first().map(|row| PublicationFacts {
+        all_tables: row.flag(0),
+        operations: [row.flag(1), row.flag(2), row.flag(3), row.flag(4)],
+        via_root: row.flag(5),
+    }))
+}
+
+/// Reads the names of the tables that the publication sends.
+pub async fn read_published(connection: &mut QueryConnection, name: &str) -> Result<BTreeSet<TableName>> {
+    let sql = "SELECT schemaname, tablename FROM pg_catalog.pg_publication_tables WHERE pubname = $1";
+    let rows = connection
+        .query(sql, &[Some(name)], "reading the publication's tables")
+        .await?;
+    rows.iter()
+        .map(|row| Ok(TableName::new(row.required(0)?, row.required(1)?)))
+        .collect()
+}
+
+/// Reads the tables that exist and are chosen. A partition is chosen only where the settings name it: its partitioned
+/// table stands for it else.
+pub async fn read_candidates(
+    connection: &mut QueryConnection,
+    settings: &Settings,
+    selection: &Selection,
+) -> Result<Vec<Candidate>> {
+    let named: BTreeSet<TableName> = settings.named_tables().collect();
+    let mut candidates = Vec::new();
+    for row in connection
+        .query(CANDIDATES, &[], "reading the catalogue of tables")
+        .await?
+    {
+        let letter = row.required(4)?.bytes().next().and_then(ReplicaIdentity::from_letter);
+        let candidate = Candidate {
+            name: TableName::new(row.required(0)?, row.required(1)?),
+            is_partition: row.flag(2),
+            is_partitioned: row.flag(3),
+            replica_identity: letter.ok_or_else(|| Error::bug("unknown replica identity in pg_class"))?,
+            has_primary_key: row.flag(5),
+            row_security: row.flag(6),
+            may_select: row.flag(7),
+            may_use_schema: row.flag(8),
+            owner: row.required(9)?.to_owned(),
+        };
+        if selection.selects(&candidate.name) && (!candidate.is_partition || named.contains(&candidate.name)) {
+            candidates.push(candidate);
+        }
+    }
+    Ok(candidates)
+}
+
+/// The statement that creates the publication.
+pub fn create_statement<'a>(name: &str, tables: impl IntoIterator<Item = &'a TableName>) -> String {
+    format!(
+        "CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = true)",
+        quote_identifier(name),
+        table_list(tables)
+    )
+}
+
+/// The statement that adds tables to the publication.
+pub fn add_statement<'a>(name: &str, tables: impl IntoIterator<Item = &'a TableName>) -> String {
+    format!(
+        "ALTER PUBLICATION {} ADD TABLE {}",
+        quote_identifier(name),
+        table_list(tables)
+    )
+}
+
+fn table_list<'a>(tables: impl IntoIterator<Item = &'a TableName>) -> String {
+    let names = tables
+        .into_iter()
+        .map(|table| quote_qualified(&table.schema, &table.table));
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// Creates the publication, or adds to it what is chosen and not published, as far as the settings allow that.
+///
+/// A table whose updates would fail once it is published is refused instead: capturing must not break an application.
+pub async fn ensure_publication(
+    connection: &mut QueryConnection,
+    settings: &Settings,
+    selection: &Selection,
+) -> Result<()> {
+    let name = &settings.publication.name;
+    let facts = read_publication(connection, name).await?;
+    let published = match facts {
+        Some(_) => read_published(connection, name).await?,
+        None => BTreeSet::new(),
+    };
+    let candidates = read_candidates(connection, settings, selection).await?;
+    if let Some(missing) = settings
+        .named_tables()
+        .find(|table| candidates.iter().all(|found| found.name != *table))
+    {
+        return Err(unknown_table(&missing));
+    }
+    if facts.is_none() && candidates.is_empty() {
+        return Err(Error::new(ErrorKind::NotFound, "no table matches `tables.include`")
+            .with_fix("create the tables first, or correct the patterns"));
+    }
+    let missing: Vec<&Candidate> = candidates
+        .iter()
+        .filter(|table| !published.contains(&table.name))
+        .collect();
+    let missing_names: Vec<&TableName> = missing.iter().map(|table| &table.name).collect();
+    let statement = match facts {
+        None => create_statement(name, missing_names),
+        Some(facts) if missing.is_empty() || facts.all_tables => return Ok(()),
+        // Partitions published as themselves: the root has no entry of its own.
+        Some(facts) if !facts.via_root && missing.iter().all(|table| table.is_partitioned) => return Ok(()),
+        Some(_) => add_statement(name, missing_names),
+    };
+    if !settings.publication.create {
+        return match facts {
+            None => Err(
+                Error::new(ErrorKind::NotFound, format!("publication \"{name}\" does not exist"))
+                    .with_fix(format!("run `{statement}`, or set `publication.create: true`")),
+            ),
+            // Patterns choose among what a foreign publication has; names demand.
+            Some(_) => match settings
+                .named_tables()
+                .find(|table| missing.iter().any(|found| found.name == *table))
+            {
+                None => Ok(()),
+                Some(table) => {
+                    let what = format!("table {table} is not in publication \"{name}\"");
+                    Err(Error::new(ErrorKind::Unsuitable, what).with_fix(format!(
+                        "run `{}`, or set `publication.create: true`",
+                        add_statement(name, [&table])
+                    )))
+                }
+            },
+        };
+    }
+    if let Some(table) = missing.iter().find(|table| table.lacks_identity()) {
+        return Err(lacks_identity(&table.name));
+    }
+    connection
+        .batch(&statement, &format!("preparing publication \"{name}\""))
+        .await?;
+    tracing::info!(publication = %name, tables = missing.len(), "publication prepared");
+    Ok(())
+}
+
+pub(crate) fn unknown_table(table: &TableName) -> Error {
+    Error::new(ErrorKind::NotFound, format!("table {table} does not exist"))
+        .with_fix("create it, or take it out of `tables.include`")
+}
+
+fn lacks_identity(table: &TableName) -> Error {
+    let name = quote_qualified(&table.schema, &table.table);
+    let what =
+        format!("table {table} has no replica identity, so its updates and deletes would fail once it is published");
+    Error::new(ErrorKind::Unsuitable, what).with_fix(format!(
+        "add a primary key, run `ALTER TABLE {name} REPLICA IDENTITY FULL`, or exclude the table in `tables.exclude`"
+    ))
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The walsender's side of a connection: replication commands, then the stream.
+
+use crate::connection::{Connection, Purpose, server_failure};
+use crate::failure::{OBJECT_IN_USE, protocol_error, sqlstate};
+use crate::protocol::framing::FrameBatch;
+use crate::protocol::replication::{
+    IDENTIFY_SYSTEM, POSTGRES_EPOCH_UNIX_US, SlotSnapshot, StartReplication, StatusUpdate, create_slot_command,
+    drop_slot_command,
+};
+use crate::protocol::{Lsn, ProtocolError};
+use crate::query_connection::TextColumns;
+use crate::settings::Settings;
+use highwater_core::Result;
+use postgres_protocol::message::frontend;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
+
+/// How long a slot's present user is waited for: the server may not have missed our own predecessor yet.
+const SLOT_WAIT_MAX: Duration = Duration::from_secs(5);
+const SLOT_WAIT_STEP: Duration = Duration::from_millis(50);
+
+/// Who the server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SystemIdentity {
+    /// Unique to the cluster.
+    pub system_id: String,
+    /// Raised by each promotion.
+    pub timeline: u32,
+    /// How far the log is flushed.
+    pub position: Lsn,
+}
+
+/// A connection that takes replication commands.
+#[derive(Debug)]
+pub struct ReplicationConnection {
+    connection: Connection,
+}
+
+impl ReplicationConnection {
+    /// Connects to the walsender of the settings' database.
+    pub async fn open(settings: &Settings) -> Result<Self> {
+        Ok(Self {
+            connection: Connection::open(settings, Purpose::Replication, "highwater log").await?,
+        })
+    }
+
+    /// Asks who the server is.
+    pub async fn identify_system(&mut self) -> Result<SystemIdentity> {
+        let what = "identifying the server";
+        let rows = self.connection.batch(IDENTIFY_SYSTEM, what).await?;
+        let row = rows.into_iter().next().unwrap_or_default();
+        Ok(SystemIdentity {
+            system_id: row.required(0)?.to_owned(),
+            timeline: row.value(1)?,
+            position: row.value(2)?,
+        })
+    }
+
+    /// Creates the slot and returns the position from which it sends every change. Waits for transactions that run now.
+    pub async fn create_slot(&mut self, name: &str) -> Result<Lsn> {
+        let command = create_slot_command(name, false, SlotSnapshot::Nothing);
+        let rows = self
+            .connection
+            .batch(&command, &format!("creating replication slot \"{name}\""))
+            .await?;
+        rows.into_iter().next().unwrap_or_default().value(1)
+    }
+
+    /// Drops the slot, after its present user has let go of it.
+    pub async fn drop_slot(&mut self, name: &str) -> Result<()> {
+        let command = drop_slot_command(name, true);
+        self.connection
+            .batch(&command, &format!("dropping replication slot \"{name}\""))
+            .await
+            .map(|_| ())
+    }
+
+    /// Begins to stream. A slot that is in use is waited for a few seconds.
+    pub async fn start(mut self, start: &StartReplication<'_>) -> Result<ReplicationStream> {
+        let what = format!("streaming from replication slot \"{}\"", start.slot);
+        let deadline = Instant::now() + SLOT_WAIT_MAX;
+        loop {
+            match self.try_start(&start.command(), &what).await {
+                Err(error) if sqlstate(&error) == Some(OBJECT_IN_USE) && Instant::now() < deadline => {
+                    self.connection.take_ready(&what).await?;
+                    tokio::time::sleep(SLOT_WAIT_STEP).await;
+                }
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    let connection = self.connection;
+                    return Ok(ReplicationStream {
+                        connection,
+                        what,
+                        written: start.start,
+                        flushed: Lsn::ZERO,
+                    });
+                }
+            }
+        }
+    }
+
+    async fn try_start(&mut self, command: &str, what: &str) -> Result<()> {
+        let invalid = |_| ProtocolError::Malformed {
+            message: "START_REPLICATION",
+            what: "zero byte in a name",
+        };
+        frontend::query(command, self.connection.out()).map_err(|error| protocol_error(invalid(error), what))?;
+        self.connection.flush().await?;
+        loop {
+            let (tag, body) = self.connection.receive(what).await?;
+            match tag {
+                b'W' => return Ok(()),
+                b'E' => return Err(server_failure(&body, what)),
+                b'N' | b'S' => {}
+                tag => {
+                    let state = "in answer to START_REPLICATION";
+                    return Err(protocol_error(ProtocolError::Unexpected { tag, state }, what));
+                }
+            }
+        }
+    }
+}
+
+/// A stream of changes.
+#[derive(Debug)]
+pub struct ReplicationStream {
+    connection: Connection,
+    what: String,
+    written: Lsn,
+    flushed: Lsn,
+}
+
+impl ReplicationStream {
+    /// What this stream is doing, for messages.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// Takes every message that has arrived, waiting for at least one. Cancel-safe.
+    pub async fn read_frames(&mut self) -> Result<FrameBatch> {
+        self.connection.receive_batch(&self.what).await
+    }
+
+    /// Notes that everything before `position` was received.
+    pub fn received(&mut self, position: Lsn) {
+        self.written = self.written.max(position);
+    }
+
+    /// Notes that everything before `position` is durable at our side; the next status update says so.
+    pub fn acknowledged(&mut self, position: Lsn) {
+        self.flushed = self.flushed.max(position);
+        self.received(position);
+    }
+
+    /// Sends a status update; with `reply`, the server answers at once with how far it is. Cancel-safe.
+    pub async fn send_status(&mut self, reply: bool) -> Result<()> {
+        let update = StatusUpdate {
+            written: self.written,
+            flushed: self.flushed,
+            sent_us: postgres_now_us(),
+            reply_requested: reply,
+        };
+        update.encode(self.connection.out());
+        self.connection.flush().await
+    }
+}
+
+/// The error in an ErrorResponse that ended a stream.
+pub(crate) fn stream_failure(body: &[u8], what: &str) -> highwater_core::Error {
+    server_failure(body, what)
+}
+
+/// Microseconds since 2000-01-01 UTC. The server only shows it.
+fn postgres_now_us() -> i64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_1970.as_micros())
+        .unwrap_or(i64::MAX)
+        .saturating_sub(POSTGRES_EPOCH_UNIX_US)
+}

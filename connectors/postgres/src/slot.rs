@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The replication slot: the server's memory of how far this connector is.
+
+use crate::protocol::Lsn;
+use crate::query_connection::{QueryConnection, TextColumns};
+use crate::settings::Settings;
+use highwater_core::{Error, ErrorKind, Result};
+
+/// A slot as the server has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotFacts {
+    /// The output plug-in; empty for a physical slot.
+    pub plugin: String,
+    /// The database; empty for a physical slot.
+    pub database: String,
+    /// The process that uses it now.
+    pub active_pid: Option<i32>,
+    /// `reserved`, `extended`, `unreserved` or `lost`.
+    pub wal_status: String,
+    /// Everything before was acknowledged and will not be sent again.
+    pub confirmed_flush: Option<Lsn>,
+    /// Prepared transactions are sent before they are decided.
+    pub two_phase: bool,
+}
+
+impl SlotFacts {
+    /// Whether the server threw away what the slot needs.
+    pub fn is_lost(&self) -> bool {
+        self.wal_status == "lost" || (self.confirmed_flush.is_none() && self.plugin == "pgoutput")
+    }
+}
+
+/// Reads a slot, if it exists.
+pub async fn read_slot(connection: &mut QueryConnection, name: &str) -> Result<Option<SlotFacts>> {
+    let sql = "SELECT plugin, database, active_pid, wal_status, confirmed_flush_lsn, two_phase \
+                 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1";
+    let rows = connection
+        .query(sql, &[Some(name)], "reading the replication slot")
+        .await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    Ok(Some(SlotFacts {
+        plugin: row.text(0).unwrap_or_default().to_owned(),
+        database: row.text(1).unwrap_or_default().to_owned(),
+        active_pid: row.optional(2)?,
+        wal_status: row.text(3).unwrap_or_default().to_owned(),
+        confirmed_flush: row.optional(4)?,
+        two_phase: row.flag(5),
+    }))
+}
+
+/// Checks that a slot can be read by this connector: its kind, its database, its history.
+pub fn check_slot(slot: &SlotFacts, settings: &Settings) -> Result<()> {
+    let name = &settings.slot.name;
+    let unsuitable = |what: String, fix: String| Err(Error::new(ErrorKind::Unsuitable, what).with_fix(fix));
+    if slot.plugin != "pgoutput" {
+        let plugin = if slot.plugin.is_empty() {
+            "none (it is a physical slot)"
+        } else {
+            &slot.plugin
+        };
+        return unsuitable(
+            format!("replication slot \"{name}\" has the plug-in {plugin}, not pgoutput"),
+            "choose another name in `slot.name`".into(),
+        );
+    }
+    if slot.database != settings.database {
+        return unsuitable(
+            format!(
+                "replication slot \"{name}\" belongs to database \"{}\", not \"{}\"",
+                slot.database, settings.database
+            ),
+            "choose another name in `slot.name`".into(),
+        );
+    }
+    if slot.two_phase {
+        return unsuitable(
+            format!(
+                "replication slot \"{name}\" was created with two_phase, which sends transactions before they are decided"
+            ),
+            "choose another name in `slot.name`".into(),
+        );
+    }
+    if slot.is_lost() {
+        return Err(lost(
+            name,
+            "the server invalidated it and threw away the log that it needs",
+        ));
+    }
+    Ok(())
+}
+
+/// Checks that a log opened after `from` misses nothing: the server must not have been told more than the checkpoint
+/// knows, or it would skip the difference in silence.
+pub fn check_history(slot: Option<&SlotFacts>, from: Lsn, name: &str) -> Result<()> {
+    let Some(slot) = slot else {
+        return Err(lost(
+            name,
+            "it no longer exists, and with it went the server's memory of where to go on",
+        ));
+    };
+    match slot.confirmed_flush {
+        Some(confirmed) if confirmed > from => Err(lost(name, "it was advanced past the checkpoint")
+            .with("confirmed_flush_lsn", confirmed)
+            .with("checkpoint", from)),
+        _ => Ok(()),
+    }
+}
+
+fn lost(name: &str, why: &str) -> Error {
+    Error::new(ErrorKind::PositionLost, format!("replication slot \"{name}\": {why}")).with_fix(
+        "changes since the checkpoint may be missing: start anew with a new snapshot of every table (drop the slot and the \
+         checkpoint, or choose a new `slot.name`)",
+    )
+}
+
+/// The statement that creates the slot, for people.
+pub fn create_statement(name: &str) -> String {
+    format!(
+        "SELECT pg_create_logical_replication_slot({}, 'pgoutput')",
+        crate::protocol::quoting::quote_literal(name)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        let json = serde_json::json!({
+            "host": "db", "user": "mover", "database": "catalogue", "tables": {"include": ["public.*"]}
+        });
+        Settings::from_json(json).unwrap()
+    }
+
+    fn slot() -> SlotFacts {
+        SlotFacts {
+            plugin: "pgoutput".into(),
+            database: "catalogue".into(),
+            active_pid: None,
+            wal_status: "reserved".into(),
+            confirmed_flush: Some(Lsn(100)),
+            two_phase: false,
+        }
+    }
+
+    #[test]
+    fn a_slot_of_another_kind_or_database_is_refused_by_name() {
+        assert!(check_slot(&slot(), &settings()).is_ok());
+        for (slot, word) in [
+            (
+                SlotFacts {
+                    plugin: "wal2json".into(),
+                    ..slot()
+                },
+                "wal2json",
+            ),
+            (
+                SlotFacts {
+                    plugin: String::new(),
+                    ..slot()
+                },
+                "physical",
+            ),
+            (
+                SlotFacts {
+                    database: "other".into(),
+                    ..slot()
+                },
+                "other",
+            ),
+            (
+                SlotFacts {
+                    two_phase: true,
+                    ..slot()
+                },
+                "two_phase",
+            ),
+        ] {
+            let error = check_slot(&slot, &settings()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsuitable);
+            assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn history_that_is_gone_is_a_lost_position() {
+        let lost = SlotFacts {
+            wal_status: "lost".into(),
+            ..slot()
+        };
+        assert_eq!(
+            check_slot(&lost, &settings()).unwrap_err().kind(),
+            ErrorKind::PositionLost
+        );
+        assert_eq!(
+            check_history(None, Lsn(1), "s").unwrap_err().kind(),
+            ErrorKind::PositionLost
+        );
+        assert_eq!(
+            check_history(Some(&slot()), Lsn(99), "s").unwrap_err().kind(),
+            ErrorKind::PositionLost
+        );
+        assert!(check_history(Some(&slot()), Lsn(100), "s").is_ok());
+        assert!(check_history(Some(&slot()), Lsn(101), "s").is_ok());
+    }
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Marks in the log: small logical messages, no table needed.
+//!
+//! A mark is written in a transaction of its own, because the log delivers a transactional message as soon as its commit
+//! is flushed, where a non-transactional one waits for the WAL writer. The session does not wait for synchronous
+//! standbys (`synchronous_commit = local`): a mark need not survive a failover, the run does not either.
+
+use crate::position::PgPosition;
+use crate::query_connection::{QueryConnection, TextColumns};
+use crate::settings::Settings;
+use highwater_core::connector::WatermarkWriter;
+use highwater_core::position::{MarkId, MarkPlace, RunId};
+use highwater_core::{Error, ErrorKind, Result};
+use std::sync::Arc;
+
+/// The prefix of our messages.
+pub const MARK_PREFIX: &str = "highwater.mark";
+/// The form of a mark's content.
+const MARK_VERSION: &str = "1";
+/// Run on each session of the writer.
+const SET_UP: &str = "SET synchronous_commit = local";
+
+/// Writes the marks of one run.
+#[derive(Debug)]
+pub struct PgWatermarkWriter {
+    connection: QueryConnection,
+    slot: String,
+    run: RunId,
+}
+
+impl PgWatermarkWriter {
+    /// A writer for `run`.
+    pub fn new(settings: Arc<Settings>, run: RunId) -> Self {
+        let slot = settings.slot.name.clone();
+        Self {
+            connection: QueryConnection::new(settings, "highwater marks", SET_UP),
+            slot,
+            run,
+        }
+    }
+}
+
+impl WatermarkWriter for PgWatermarkWriter {
+    type Position = PgPosition;
+
+    async fn mark(&mut self, mark: MarkId) -> Result<MarkPlace<PgPosition>> {
+        let content = encode_mark(&self.slot, self.run, mark);
+        let sql = "SELECT pg_catalog.pg_logical_emit_message(true, $1, $2::text)";
+        self.connection
+            .query(sql, &[Some(MARK_PREFIX), Some(&content)], "writing a mark into the log")
+            .await?;
+        Ok(MarkPlace::InLog(mark))
+    }
+
+    async fn visibility_horizon(&mut self) -> Result<Option<u64>> {
+        let sql = "SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())";
+        let rows = self
+            .connection
+            .query(sql, &[], "reading the oldest transaction in progress")
+            .await?;
+        rows.into_iter().next().unwrap_or_default().value(0).map(Some)
+    }
+}
+
+fn encode_mark(slot: &str, run: RunId, mark: MarkId) -> String {
+    format!("{MARK_VERSION} {slot} {run} {}", mark.0)
+}
+
+/// Whose mark a message of our prefix is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// Of this run.
+    Ours(MarkId),
+    /// Of another run, slot or version.
+    Foreign,
+}
+
+/// Reads the content of a message with our prefix. Only one that bears our own slot and run and is malformed all the
+/// same is an error.
+pub(crate) fn decode_mark(content: &[u8], slot: &str, run: RunId) -> Result<Mark> {
+    let Ok(text) = std::str::from_utf8(content) else {
+        return Ok(Mark::Foreign);
+    };
+    let Some(number) = text.strip_prefix(&format!("{MARK_VERSION} {slot} {run} ")) else {
+        return Ok(Mark::Foreign);
+    };
+    number.parse().map(|number| Mark::Ours(MarkId(number))).map_err(|_| {
+        Error::new(ErrorKind::CorruptMessage, "a mark of this run in the log has no number").with("slot", slot)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn own_marks_are_known_and_all_others_are_foreign() {
+        let (run, other) = (RunId(7), RunId(8));
+        let content = encode_mark("hw", run, MarkId(42));
+        let decode = |content: &str, slot, run| decode_mark(content.as_bytes(), slot, run);
+        assert_eq!(decode(&content, "hw", run).unwrap(), Mark::Ours(MarkId(42)));
+        assert_eq!(decode(&content, "hw", other).unwrap(), Mark::Foreign);
+        assert_eq!(decode(&content, "hw2", run).unwrap(), Mark::Foreign);
+        assert_eq!(decode("2 hw", "hw", run).unwrap(), Mark::Foreign);
+        assert_eq!(decode_mark(&[0xFF], "hw", run).unwrap(), Mark::Foreign);
+        let damaged = format!("{content}x");
+        assert_eq!(
+            decode(&damaged, "hw", run).unwrap_err().kind(),
+            ErrorKind::CorruptMessage
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_on_any_bytes(content: Vec<u8>) {
+            let _ = decode_mark(&content, "hw", RunId(1));
+        }
+    }
+}
