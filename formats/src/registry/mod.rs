@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where schemas are kept and compared before anything is written with them.
 //!
-//! Two implementations: `confluent::ConfluentRegistry` speaks to a server, `embedded::EmbeddedRegistry` keeps its own
+//! Two implementations: [`confluent::ConfluentRegistry`] speaks to a server, [`embedded::EmbeddedRegistry`] keeps its own
 //! file (or nothing, in memory). Both follow these clauses:
 //! 1. *Idempotent*: registering a schema that the subject holds gives the id it has, whatever came after it.
 //! 2. *Stable*: an id means one schema for ever, over restarts too.
