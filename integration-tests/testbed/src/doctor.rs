@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::command;
 use crate::fetch::debian::Mirrors;
 use crate::fetch::maven;
-use crate::postgres::programs::Programs;
+use crate::postgres::unprivileged;
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +54,7 @@ fn postgres_source() -> Result<String, String> {
 }
 
 fn unprivileged() -> Result<String, String> {
-    let mut id = Programs::as_unprivileged(Path::new("id"));
+    let mut id = unprivileged::command_for(Path::new("id"));
     let uid = command::output(id.arg("-u")).map_err(|e| e.to_string())?;
     match uid.trim() {
         "0" => Err("still root: postgres would refuse to start".into()),

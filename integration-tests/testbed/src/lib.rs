@@ -3,9 +3,12 @@
 //!
 //! ```text
 //!   Postgres::start ──┬── process    programs of Debian, npm or Maven in a private folder, children of the test
-//!   Kafka::start      │
-//!   Registry::start   └── container  any Docker-compatible engine, through testcontainers
+//!                     └── container  any Docker-compatible engine, through testcontainers
+//!   Kafka::start    ──┐
+//!   Registry::start ──┴── process
 //! ```
+//!
+//! [`backend`] says how the back end is chosen.
 //!
 //! Servers listen on 127.0.0.1, on a free port that stays theirs over restarts. Their data lies in `/tmp/hwtb-…`,
 //! removed on success and kept when the test panics (or always with `HIGHWATER_KEEP=1`). A server dies with its

@@ -6,6 +6,7 @@ mod native;
 mod options;
 pub(crate) mod programs;
 mod shared;
+pub(crate) mod unprivileged;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};

@@ -11,8 +11,8 @@ use crate::certificates::TlsFiles;
 use crate::command;
 use crate::error::{Error, Result};
 use crate::ports::Port;
-use crate::postgres::options;
 use crate::postgres::programs::Programs;
+use crate::postgres::{options, unprivileged};
 use crate::run_dir::RunDir;
 use crate::server_process::ServerProcess;
 
@@ -46,6 +46,7 @@ impl Native {
         )?;
         command::output(Command::new("chmod").arg("0700").arg(&data))?;
         cache::write(&data.join("pg_hba.conf"), options::hba(hba))?;
+        unprivileged::give(dir.path())?;
         Ok(Self {
             programs,
             process: Mutex::new(None),

@@ -11,7 +11,7 @@ use crate::command;
 use crate::error::{Error, Result};
 use crate::fetch::debian::{self, Mirrors};
 use crate::fetch::npm;
-use crate::postgres::options;
+use crate::postgres::{options, unprivileged};
 use crate::versions::{self, POSTGRES_NPM, PostgresPin};
 
 /// Raised when the way in which a folder or a template is made changes.
@@ -76,21 +76,7 @@ impl Programs {
 
     /// The command that starts one of the programs as a user that Postgres accepts.
     pub(crate) fn command(&self, program: &str) -> Command {
-        Self::as_unprivileged(&self.bin.join(program))
-    }
-
-    /// Postgres refuses to run as root. Root gets a user namespace in which it is an ordinary user: files stay root's
-    /// outside, nothing changes owner, and the process id is the same.
-    pub(crate) fn as_unprivileged(program: &Path) -> Command {
-        // SAFETY: geteuid has no preconditions.
-        if unsafe { libc::geteuid() } != 0 {
-            return Command::new(program);
-        }
-        let mut command = Command::new("unshare");
-        command
-            .args(["--user", "--map-user=1000", "--map-group=1000"])
-            .arg(program);
-        command
+        unprivileged::command_for(&self.bin.join(program))
     }
 
     /// The directory of the programs: `postgres`, `initdb`, `pg_ctl`; with Debian's packages also `psql`,
