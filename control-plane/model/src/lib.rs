@@ -4,7 +4,8 @@
 //!
 //! ```text
 //!   text --yaml--> Document (tree with lines) --reader--> Pipeline
-//!                                                └── source.settings stays a Document: only the connector knows its names
+//!                                                └── settings of connector, transport and registry stay Documents:
+//!                                                    only they know their names
 //! ```
 //!
 //! A mistake is told with its path, its line and the nearest name that would have been right ([`SpecError`]). A text may
@@ -23,8 +24,7 @@ pub use document::Document;
 pub use error::SpecError;
 pub use nearest::nearest;
 pub use pipeline::{
-    AdminSpec, CheckpointSpec, ConfluentSpec, EmbeddedSpec, Format, Fsync, Hidden, KafkaSasl, KafkaSpec, KafkaTls,
-    Pipeline, RegistrySpec, RetrySpec, SnapshotMode, SnapshotSpec, SourceSpec, TopicCleanup, TopicsSpec, TransportSpec,
-    VERSION,
+    AdminSpec, CheckpointSpec, EmbeddedRegistrySpec, Format, Pipeline, RegistrySpec, RetrySpec, SnapshotMode,
+    SnapshotSpec, SourceSpec, TopicCleanup, TopicsSpec, TransportSpec, VERSION,
 };
 pub use secret::{Environment, ProcessEnvironment};

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The pipeline file, version 1.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -65,79 +64,12 @@ pub struct SourceSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TransportSpec {
-    /// A durable log in a folder of this machine, used by one process.
-    Embedded(EmbeddedSpec),
-    /// Kafka.
-    Kafka(KafkaSpec),
+    /// A durable log in a folder of this machine, used by one process. Its settings are the transport's own.
+    Embedded(Document),
+    /// Kafka. Its settings are the transport's own.
+    Kafka(Document),
     /// Nowhere: events are encoded and dropped. For measurements.
     Discard,
-}
-
-/// The embedded transport.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EmbeddedSpec {
-    /// Its folder; made where it does not exist.
-    #[serde(default = "default_embedded_path")]
-    pub path: PathBuf,
-    /// When a commit reaches the disk.
-    #[serde(default)]
-    pub fsync: Fsync,
-}
-
-/// When a commit of the embedded transport reaches the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fsync {
-    /// Before it is acknowledged: survives a power failure.
-    #[default]
-    Always,
-    /// When the operating system likes: survives kill -9, not a power failure.
-    Never,
-}
-
-/// Kafka as a transport.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KafkaSpec {
-    /// Brokers as `host:port`.
-    pub brokers: Vec<String>,
-    /// Encryption; none where it is left out.
-    #[serde(default)]
-    pub tls: Option<KafkaTls>,
-    /// Log-in; none where it is left out.
-    #[serde(default)]
-    pub sasl: Option<KafkaSasl>,
-    /// Replicas of a topic that is created.
-    #[serde(default = "default_replication")]
-    pub replication_factor: u16,
-    /// Further librdkafka properties, for what has no setting of its own.
-    #[serde(default)]
-    pub properties: BTreeMap<String, String>,
-}
-
-/// Encryption of connections to Kafka.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct KafkaTls {
-    /// Trusted roots in PEM; the operating system's where none is given.
-    pub ca_file: Option<PathBuf>,
-    /// The client's certificate in PEM.
-    pub certificate_file: Option<PathBuf>,
-    /// The client's key in PEM.
-    pub key_file: Option<PathBuf>,
-}
-
-/// Log-in at Kafka.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KafkaSasl {
-    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
-    pub mechanism: String,
-    /// The user.
-    pub username: String,
-    /// The password; write it as a reference.
-    pub password: Hidden,
 }
 
 /// How topics are named and made.
@@ -177,52 +109,28 @@ pub enum Format {
 }
 
 /// Where schemas are registered.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RegistrySpec {
-    /// In the pipeline's own folder.
-    #[default]
-    Embedded,
-    /// A server that speaks the Confluent REST API.
-    Confluent(ConfluentSpec),
+    /// In a file of this machine.
+    Embedded(EmbeddedRegistrySpec),
+    /// A server that speaks the Confluent REST API. Its settings are the client's own.
+    Confluent(Document),
 }
 
-/// A schema registry server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ConfluentSpec {
-    /// `http://host:port` or `https://…`.
-    pub url: String,
-    /// User, where it asks for one.
-    #[serde(default)]
-    pub username: Option<String>,
-    /// Password; write it as a reference.
-    #[serde(default)]
-    pub password: Option<Hidden>,
-}
-
-/// A text that is never shown: it serializes and prints as `***`.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Hidden(String);
-
-impl Hidden {
-    /// The text itself.
-    pub fn reveal(&self) -> &str {
-        &self.0
+impl Default for RegistrySpec {
+    fn default() -> Self {
+        RegistrySpec::Embedded(EmbeddedRegistrySpec::default())
     }
 }
 
-impl std::fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl Serialize for Hidden {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("***")
-    }
+/// A registry in a file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EmbeddedRegistrySpec {
+    /// The file. Where it is left out: `schemas` in the folder of the embedded transport, else `<name>.schemas` beside
+    /// the pipeline file.
+    pub path: Option<PathBuf>,
 }
 
 /// How tables are copied.
@@ -231,8 +139,10 @@ impl Serialize for Hidden {
 pub struct SnapshotSpec {
     /// Whether tables are copied when they are first captured.
     pub mode: SnapshotMode,
-    /// Most windows open at once, over all tables; as many chunk readers are opened. 1 to 64.
+    /// Most windows open at once, over all tables. 1 to 64.
     pub windows_max: u32,
+    /// Chunks read at once, each over a connection of its own. 1 to 64.
+    pub readers: u32,
     /// Rows of a chunk at most; chunks adapt below it.
     pub chunk_rows_max: u32,
     /// Bytes of a chunk's values at most, about.
@@ -256,10 +166,11 @@ impl Default for SnapshotSpec {
     fn default() -> Self {
         SnapshotSpec {
             mode: SnapshotMode::Initial,
-            windows_max: 4,
-            chunk_rows_max: 16_384,
+            windows_max: 16,
+            readers: 4,
+            chunk_rows_max: 32_768,
             chunk_bytes_max: 8 << 20,
-            chunk_target_ms: 500,
+            chunk_target_ms: 200,
         }
     }
 }
@@ -334,14 +245,6 @@ impl Default for AdminSpec {
     }
 }
 
-fn default_embedded_path() -> PathBuf {
-    PathBuf::from("highwater-data")
-}
-
-fn default_replication() -> u16 {
-    1
-}
-
 impl Pipeline {
     /// Reads a pipeline from YAML. References to secrets are looked up in every part but `source.settings`, which
     /// [`Pipeline::connector_settings`] looks up.
@@ -360,24 +263,52 @@ impl Pipeline {
                 .within("version")
                 .at_line(version.line()));
         }
-        // The connector's settings keep their references, so that a pipeline can be stored and shown.
-        let settings = written.get("source").and_then(|source| source.get("settings")).cloned();
-        let mut rest = written.clone();
-        if let (Some(mut source), Some(settings)) = (rest.get("source").cloned(), &settings) {
-            let mut place = Document::empty();
-            place.line = settings.line;
-            source.set("settings", place);
-            rest.set("source", source);
-        }
-        let mut pipeline: Pipeline = rest.resolve("", environment)?.read("")?;
-        if let Some(settings) = settings {
-            pipeline.source.settings = settings;
-        }
+        let mut pipeline: Pipeline = Self::without_connector_settings(&written)
+            .resolve("", environment)?
+            .read("")?;
+        pipeline.keep_lines(&written, environment)?;
         pipeline.validate().map_err(|error| {
             let line = line_at(&written, &error.path());
             error.at_line(line)
         })?;
         Ok(pipeline)
+    }
+
+    /// The connector's settings keep their references, so that a pipeline can be stored and shown.
+    fn without_connector_settings(written: &Document) -> Document {
+        let mut rest = written.clone();
+        if let Some(mut source) = rest.get("source").cloned()
+            && let Some(settings) = source.get("settings")
+        {
+            let mut place = Document::empty();
+            place.line = settings.line;
+            source.set("settings", place);
+            rest.set("source", source);
+        }
+        rest
+    }
+
+    /// Settings that others read later come with their lines.
+    fn keep_lines(&mut self, written: &Document, environment: &dyn Environment) -> Result<(), SpecError> {
+        let part = |path: &[&str]| path.iter().try_fold(written, |part, name| part.get(name));
+        if let Some(settings) = part(&["source", "settings"]) {
+            self.source.settings = settings.clone();
+        }
+        let transport: (&[&str], _) = match &mut self.transport {
+            TransportSpec::Embedded(settings) => (&["transport", "embedded"], Some(settings)),
+            TransportSpec::Kafka(settings) => (&["transport", "kafka"], Some(settings)),
+            TransportSpec::Discard => (&[], None),
+        };
+        let registry: (&[&str], _) = match &mut self.registry {
+            RegistrySpec::Confluent(settings) => (&["registry", "confluent"], Some(settings)),
+            RegistrySpec::Embedded(_) => (&[], None),
+        };
+        for (path, place) in [transport, registry] {
+            if let (Some(place), Some(settings)) = (place, part(path)) {
+                *place = settings.resolve(&path.join("."), environment)?;
+            }
+        }
+        Ok(())
     }
 
     /// The connector's settings with their references looked up.
@@ -440,14 +371,6 @@ impl Pipeline {
             if value == 0 {
                 return wrong(&["checkpoint", name], "must not be 0".to_owned());
             }
-        }
-        if let TransportSpec::Kafka(kafka) = &self.transport
-            && kafka.brokers.is_empty()
-        {
-            return wrong(
-                &["transport", "kafka", "brokers"],
-                "name at least one broker as host:port".to_owned(),
-            );
         }
         Ok(())
     }

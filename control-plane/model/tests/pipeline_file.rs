@@ -89,12 +89,13 @@ fn a_whole_file_reads_into_its_parts() {
     assert_eq!(pipeline.snapshot.mode, SnapshotMode::Never);
     assert_eq!(
         (pipeline.snapshot.windows_max, pipeline.snapshot.chunk_rows_max),
-        (8, 16_384)
+        (8, 32_768)
     );
     let TransportSpec::Kafka(kafka) = &pipeline.transport else {
         panic!("kafka")
     };
-    assert_eq!(kafka.sasl.as_ref().unwrap().password.reveal(), "hunter2");
+    let sasl: HashMap<String, String> = kafka.get("sasl").unwrap().read("transport.kafka.sasl").unwrap();
+    assert_eq!(sasl["password"], "hunter2");
     let settings: Connector = pipeline
         .connector_settings(&environment())
         .unwrap()
@@ -134,8 +135,21 @@ fn an_unknown_setting_is_named_with_path_line_and_nearest_name() {
         @r#"line 7: checkpoint.every_event: unknown setting "every_event"; did you mean "every_events"?"#);
     insta::assert_snapshot!(refusal(&SMALL.replace("embedded", "{ embeded: {} }")),
         @r#"line 4: transport: unknown choice "embeded"; did you mean "embedded"?"#);
-    insta::assert_snapshot!(refusal(&SMALL.replace("embedded", "{ embedded: { colour: red } }")),
-        @r#"line 4: transport.embedded.colour: unknown setting "colour"; known: path, fsync"#);
+    insta::assert_snapshot!(refusal(&format!("{SMALL}admin: {{ colour: red }}\n")),
+        @r#"line 5: admin.colour: unknown setting "colour"; known: listen, socket, shutdown_ms_max"#);
+}
+
+#[test]
+fn settings_of_transport_and_registry_keep_their_lines() {
+    let pipeline = Pipeline::from_yaml(&WHOLE.replace("client.rack: a", "client.rack: [a]"), &environment()).unwrap();
+    let TransportSpec::Kafka(kafka) = &pipeline.transport else {
+        panic!("kafka")
+    };
+    let wrong = kafka
+        .get("properties")
+        .unwrap()
+        .read::<HashMap<String, String>>("transport.kafka.properties");
+    insta::assert_snapshot!(wrong.unwrap_err(), @"line 15: transport.kafka.properties.client.rack: expected a string, found sequence");
 }
 
 #[test]

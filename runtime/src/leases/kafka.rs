@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A lease on Kafka's group membership: whoever holds the one partition of the lease topic leads. The group's
+//! coordinator takes it from a member that is silent for [`SESSION`], and gives it to one that waits.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use highwater_core::{Class, Error, ErrorKind, Result};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance, StreamConsumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::Lease;
+
+/// After this long without a word a holder has lost it. Brokers take no less by default.
+const SESSION: Duration = Duration::from_secs(6);
+/// How often a member gives a sign of life.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// The longest that making the lease topic may take.
+const TOPIC_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Wait after the client reported an error, before it is asked again.
+const ERROR_WAIT: Duration = Duration::from_millis(500);
+
+/// Membership in a group of one partition.
+pub struct KafkaLease {
+    config: ClientConfig,
+    topic: String,
+    replication: i32,
+    member: Option<Member>,
+}
+
+struct Member {
+    held: watch::Receiver<bool>,
+    task: JoinHandle<()>,
+}
+
+struct Assigned(watch::Sender<bool>);
+
+impl ClientContext for Assigned {}
+
+impl ConsumerContext for Assigned {
+    fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        // Told before the partition is given back: this copy stops before another one starts.
+        if !matches!(rebalance, Rebalance::Assign(_)) {
+            self.0.send_replace(false);
+        }
+    }
+
+    fn post_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(partitions) = rebalance {
+            self.0.send_replace(partitions.count() > 0);
+        }
+    }
+}
+
+impl KafkaLease {
+    /// The lease of the pipeline `name` among the topics of `prefix`. `connection` are librdkafka's properties for
+    /// reaching the cluster; `replication` is that of the lease topic if it is made.
+    pub fn new(connection: &[(String, String)], replication: i32, prefix: &str, name: &str) -> Self {
+        let mut config = ClientConfig::new();
+        for (key, value) in connection {
+            config.set(key, value);
+        }
+        config
+            .set("group.id", format!("{prefix}.__lease.{name}"))
+            .set("session.timeout.ms", SESSION.as_millis().to_string())
+            .set("heartbeat.interval.ms", HEARTBEAT.as_millis().to_string())
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "latest");
+        KafkaLease {
+            config,
+            topic: format!("{prefix}.__lease.{name}"),
+            replication,
+            member: None,
+        }
+    }
+
+    async fn make_topic(&self) -> Result<()> {
+        let mut config = self.config.clone();
+        for consumer_only in [
+            "group.id",
+            "session.timeout.ms",
+            "heartbeat.interval.ms",
+            "enable.auto.commit",
+            "auto.offset.reset",
+        ] {
+            config.remove(consumer_only);
+        }
+        let admin: AdminClient<DefaultClientContext> = config.create().map_err(|error| self.failure(error))?;
+        let topic = NewTopic::new(&self.topic, 1, TopicReplication::Fixed(self.replication));
+        let options = AdminOptions::new().request_timeout(Some(TOPIC_WAIT_MAX));
+        let made = admin.create_topics(&[topic], &options).await;
+        match made.map_err(|error| self.failure(error))?.into_iter().next() {
+            Some(Err((_, code))) if code != RDKafkaErrorCode::TopicAlreadyExists => {
+                Err(self.failure(KafkaError::AdminOp(code)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn join(&self) -> Result<Member> {
+        let (sender, held) = watch::channel(false);
+        let consumer: StreamConsumer<Assigned> = self
+            .config
+            .create_with_context(Assigned(sender))
+            .map_err(|error| self.failure(error))?;
+        consumer
+            .subscribe(&[&self.topic])
+            .map_err(|error| self.failure(error))?;
+        let topic = self.topic.clone();
+        // The topic stays empty; receiving is what keeps the membership alive.
+        let task = tokio::spawn(async move {
+            loop {
+                if let Err(error) = consumer.recv().await {
+                    tracing::debug!(%topic, %error, "the lease's group");
+                    tokio::time::sleep(ERROR_WAIT).await;
+                }
+            }
+        });
+        Ok(Member { held, task })
+    }
+
+    fn failure(&self, error: KafkaError) -> Error {
+        let code = error.rdkafka_error_code();
+        let refused = matches!(
+            code,
+            Some(
+                RDKafkaErrorCode::TopicAuthorizationFailed
+                    | RDKafkaErrorCode::ClusterAuthorizationFailed
+                    | RDKafkaErrorCode::GroupAuthorizationFailed
+            )
+        );
+        let told = match (&error, refused) {
+            (KafkaError::ClientConfig(..), _) => Error::new(ErrorKind::Configuration, "kafka refuses its properties")
+                .with_fix("see transport.kafka in the pipeline file"),
+            (_, true) => Error::new(
+                ErrorKind::Privilege,
+                format!("kafka refuses lease topic \"{}\"", self.topic),
+            )
+            .with_fix("allow the user to create, describe and read it, and to read its group of the same name"),
+            _ => Error::new(
+                ErrorKind::Unreachable,
+                format!("cannot use lease topic \"{}\"", self.topic),
+            )
+            .with_class(Class::Retryable),
+        };
+        told.with_source(error)
+    }
+}
+
+#[async_trait]
+impl Lease for KafkaLease {
+    async fn acquire(&mut self) -> Result<()> {
+        let gone = || Error::new(ErrorKind::Unreachable, "the lease's group ended");
+        if self.member.as_ref().is_none_or(|member| member.task.is_finished()) {
+            self.make_topic().await?;
+            self.member = Some(self.join()?);
+        }
+        let Some(member) = &mut self.member else {
+            return Err(gone());
+        };
+        member.held.wait_for(|held| *held).await.map(drop).map_err(|_| gone())
+    }
+
+    async fn lost(&mut self) {
+        match &mut self.member {
+            // An error means that the member is gone, which is a loss too.
+            Some(member) => drop(member.held.wait_for(|held| !*held).await),
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn release(&mut self) -> Result<()> {
+        self.member = None;
+        Ok(())
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // Dropping the consumer with its task leaves the group.
+        self.task.abort();
+    }
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The clauses of [`super::Lease`], for every implementation.
+
+use std::time::Duration;
+
+use super::{FileLease, Lease};
+
+/// Far longer than any takeover may last.
+const SOON: Duration = Duration::from_secs(20);
+
+async fn one_leads_and_the_next_takes_over(mut first: Box<dyn Lease>, mut second: Box<dyn Lease>) {
+    first.acquire().await.unwrap();
+    first.acquire().await.unwrap();
+    {
+        let mut waiting = Box::pin(second.acquire());
+        let waited = tokio::time::timeout(Duration::from_millis(300), &mut waiting).await;
+        assert!(waited.is_err(), "clause 1: a second copy waits");
+        first.release().await.unwrap();
+        tokio::time::timeout(SOON, waiting)
+            .await
+            .expect("clause 2: a takeover")
+            .unwrap();
+    }
+    let told = tokio::time::timeout(Duration::from_millis(50), second.lost()).await;
+    assert!(told.is_err(), "clause 3: a holder that keeps it is told nothing");
+    drop(second);
+    tokio::time::timeout(SOON, first.acquire())
+        .await
+        .expect("clause 2: a death frees it")
+        .unwrap();
+}
+
+#[tokio::test]
+async fn file_leases_keep_the_clauses() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("made/on/demand/leader.lock");
+    one_leads_and_the_next_takes_over(Box::new(FileLease::new(&path)), Box::new(FileLease::new(&path))).await;
+}

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The first stage: waits for whatever comes next and tells the engine.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_core::change::LogItem;
+use highwater_core::checkpoint::CheckpointId;
+use highwater_core::clock::Clock;
+use highwater_core::connector::{Catalog, LogReader, SourceConnector};
+use highwater_core::dblog::action::Action;
+use highwater_core::dblog::engine::Engine;
+use highwater_core::dblog::input::Input;
+use highwater_core::schema::TableName;
+use highwater_core::transport::Transport;
+use highwater_core::{Error, ErrorKind, Result};
+use highwater_formats::Encoder;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::observe::Observed;
+use super::outbox::Outbox;
+use super::pace::Pace;
+use super::workers::{Done, Workers};
+use super::{Command, MakeConnector, SourceTask, TaskSettings, certificates_topic};
+use crate::crash_points::{Phase, reach};
+use crate::shutdown::Shutdown;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::status::{State, StatusBoard};
+
+/// How often the loop looks after what has no event of its own: metrics, status, failed chunks.
+const TICK: Duration = Duration::from_millis(100);
+/// How often the horizon of visibility is asked for while the log goes on.
+const HORIZON_EVERY: Duration = Duration::from_secs(1);
+/// Longest wait before a failed chunk is tried again.
+const CHUNK_RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// What a run opened.
+pub(super) struct CaptureParts<C: SourceConnector> {
+    pub(super) engine: Engine<C::Position>,
+    pub(super) log: C::Log,
+    pub(super) encoder: Encoder<C::Position>,
+    pub(super) catalog: Catalog,
+    pub(super) outbox: Outbox,
+    pub(super) saved: mpsc::Receiver<CheckpointId>,
+    pub(super) workers: Workers<C::Position>,
+}
+
+/// The state of a run.
+pub(super) struct Capture<C: SourceConnector> {
+    pub(super) connector: Arc<C>,
+    pub(super) make: MakeConnector<C>,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) settings: TaskSettings,
+    pub(super) board: Arc<StatusBoard>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) engine: Engine<C::Position>,
+    pub(super) log: C::Log,
+    pub(super) encoder: Encoder<C::Position>,
+    pub(super) catalog: Catalog,
+    pub(super) outbox: Outbox,
+    pub(super) workers: Workers<C::Position>,
+    pub(super) pace: Pace,
+    pub(super) items: Vec<LogItem<C::Position>>,
+    pub(super) actions: Vec<Action<C::Position>>,
+    pub(super) topics: HashSet<Arc<str>>,
+    pub(super) certificates: Arc<str>,
+    pub(super) observed: Observed,
+    /// Tables whose first copy waits for their cuts.
+    pub(super) cutting: BTreeSet<TableName>,
+    /// Snapshots begun since an order came that asks for their numbers.
+    pub(super) started: Option<Vec<u64>>,
+    saved: mpsc::Receiver<CheckpointId>,
+    began: Instant,
+    next_tick: Instant,
+    next_horizon: Instant,
+    retry_at: Option<Instant>,
+    retry_wait: Duration,
+    log_moved: bool,
+}
+
+enum Woke<P> {
+    Saved(Option<CheckpointId>),
+    Done(Done<P>),
+    Log(Result<()>),
+    Command(Command),
+    Shutdown,
+    Timer,
+}
+
+impl<C: SourceConnector> Capture<C> {
+    pub(super) fn new(task: &SourceTask<C>, parts: CaptureParts<C>) -> Self {
+        let now = Instant::now();
+        Capture {
+            connector: task.connector.clone(),
+            make: task.make.clone(),
+            transport: task.transport.clone(),
+            clock: task.clock.clone(),
+            board: task.board.clone(),
+            metrics: task.metrics.clone(),
+            engine: parts.engine,
+            log: parts.log,
+            encoder: parts.encoder,
+            catalog: parts.catalog,
+            outbox: parts.outbox,
+            workers: parts.workers,
+            pace: Pace::new(task.settings.pace, Duration::ZERO),
+            items: Vec::new(),
+            actions: Vec::new(),
+            topics: HashSet::new(),
+            certificates: certificates_topic(&task.settings.encoder.topic_prefix),
+            observed: Observed::new(now),
+            cutting: BTreeSet::new(),
+            started: None,
+            saved: parts.saved,
+            began: now,
+            next_tick: now + TICK,
+            next_horizon: now + HORIZON_EVERY,
+            retry_at: None,
+            retry_wait: TICK,
+            log_moved: false,
+            settings: task.settings.clone(),
+        }
+    }
+
+    /// Captures until the wish to stop, then drains. Not cancel-safe: a run that is dropped is begun anew from its
+    /// checkpoint.
+    pub(super) async fn run(&mut self, commands: &mut mpsc::Receiver<Command>, shutdown: &Shutdown) -> Result<()> {
+        self.begin().await?;
+        self.board.enter(State::Running);
+        self.metrics.up.set(1);
+        let stop = shutdown.requested();
+        tokio::pin!(stop);
+        let timer = tokio::time::sleep_until(self.next_tick);
+        tokio::pin!(timer);
+        loop {
+            let wakes_at = self.wakes_at();
+            if timer.deadline() != wakes_at {
+                timer.as_mut().reset(wakes_at);
+            }
+            let woke = tokio::select! {
+                read = self.log.next(&mut self.items) => Woke::Log(read),
+                saved = self.saved.recv() => Woke::Saved(saved),
+                done = self.workers.next() => Woke::Done(done),
+                Some(command) = commands.recv() => Woke::Command(command),
+                () = &mut stop => Woke::Shutdown,
+                () = &mut timer => Woke::Timer,
+            };
+            match woke {
+                Woke::Log(read) => {
+                    read?;
+                    self.log_read().await?;
+                }
+                Woke::Saved(saved) => self.saved(saved).await?,
+                Woke::Done(done) => self.worker_done(done).await?,
+                Woke::Command(command) => self.obey(command).await?,
+                Woke::Shutdown => return self.drain().await,
+                Woke::Timer => {}
+            }
+            self.keep_house().await?;
+        }
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// The point that the log was opened at is committed first, before anything can be acknowledged.
+    async fn begin(&mut self) -> Result<()> {
+        self.commit_now().await?;
+        self.step(Input::Retry).await?;
+        self.request_first_copies().await
+    }
+
+    async fn log_read(&mut self) -> Result<()> {
+        self.log_moved = true;
+        self.engine.step_log(&mut self.items, &mut self.actions)?;
+        self.act().await?;
+        if self.engine.has_news() {
+            self.pace.progressed();
+            if self.metrics.windows_open.get() == 0 {
+                reach(Phase::Stream);
+            }
+        }
+        Ok(())
+    }
+
+    async fn saved(&mut self, saved: Option<CheckpointId>) -> Result<()> {
+        let Some(id) = saved else {
+            return Err(Error::new(ErrorKind::Cancelled, "the committer has ended"));
+        };
+        self.pace.committed();
+        self.observed.last_saved = Instant::now();
+        self.step(Input::CheckpointSaved(id)).await
+    }
+
+    async fn worker_done(&mut self, done: Done<C::Position>) -> Result<()> {
+        if !matches!(done, Done::Failed { .. } | Done::Horizon(_)) {
+            self.retry_wait = TICK;
+        }
+        match done {
+            Done::Mark { mark, place } => self.step(Input::MarkWritten { mark, place }).await,
+            Done::Chunk { chunk, rows } => {
+                reach(Phase::Snapshot);
+                self.metrics.chunk_rows.inc_by(rows.rows.len() as u64);
+                self.metrics.chunk_seconds.observe(rows.took_us as f64 / 1e6);
+                self.step(Input::ChunkRead { chunk, rows }).await
+            }
+            Done::Failed { chunk, error } => {
+                self.metrics.chunk_failures.inc();
+                tracing::warn!(chunk = chunk.0, %error, "a chunk failed");
+                self.retry_at.get_or_insert(Instant::now() + self.retry_wait);
+                self.retry_wait = (self.retry_wait * 2).min(CHUNK_RETRY_MAX);
+                let class = error.class();
+                let message = error.to_string();
+                self.step(Input::ChunkFailed { chunk, class, message }).await
+            }
+            Done::Split { table, starts } => self.cut(table, starts).await,
+            Done::Horizon(horizon) => self.step(Input::VisibilityHorizon(horizon)).await,
+        }
+    }
+
+    /// Tells the engine one thing and does what it asks for.
+    pub(super) async fn step(&mut self, input: Input<C::Position>) -> Result<()> {
+        self.engine.step(input, &mut self.actions)?;
+        self.act().await?;
+        if self.engine.has_news() {
+            self.pace.progressed();
+        }
+        Ok(())
+    }
+
+    fn wakes_at(&self) -> Instant {
+        let commit = self.pace.wakes_at().map(|at| self.began + at);
+        commit.map_or(self.next_tick, |at| at.min(self.next_tick))
+    }
+
+    async fn keep_house(&mut self) -> Result<()> {
+        let now = Instant::now();
+        if self.pace.is_due(now - self.began) {
+            self.commit_now().await?;
+        }
+        if now < self.next_tick {
+            return Ok(());
+        }
+        self.next_tick = now + TICK;
+        if self.log_moved && now >= self.next_horizon {
+            self.log_moved = false;
+            self.next_horizon = now + HORIZON_EVERY;
+            self.workers.horizon();
+        }
+        self.observe(now);
+        if self.retry_at.is_none_or(|at| now >= at) {
+            self.retry_at = None;
+            self.step(Input::Retry).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks the engine for a checkpoint of this very moment, which may lie inside a transaction.
+    pub(super) async fn commit_now(&mut self) -> Result<()> {
+        if self.engine.resume_point().inside.is_some() {
+            reach(Phase::InsideSplitTransaction);
+        }
+        self.engine.step(Input::CheckpointDue, &mut self.actions)?;
+        self.act().await
+    }
+
+    /// Commits what was captured and tells the source. No further log is read.
+    async fn drain(&mut self) -> Result<()> {
+        self.board.enter(State::Draining);
+        let until = Instant::now() + self.settings.drain_max;
+        let late = || {
+            Error::new(ErrorKind::Cancelled, "the last commit was not done in time")
+                .with_fix("raise admin.shutdown_ms_max, or see why the transport is slow")
+        };
+        let drained = async {
+            self.commit_now().await?;
+            while self.pace.is_committing() {
+                let saved = self.saved.recv().await;
+                self.saved(saved).await?;
+                if self.engine.has_news() && !self.pace.is_committing() {
+                    self.commit_now().await?;
+                }
+            }
+            self.observe(Instant::now());
+            Ok(())
+        };
+        match tokio::time::timeout_at(until, drained).await {
+            Ok(drained) => drained,
+            Err(_) => Err(late()),
+        }
+    }
+}

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Copies that settings or people ask for, and what a running task is told.
+
+use std::collections::BTreeSet;
+
+use highwater_core::connector::{CatalogTable, SourceConnector};
+use highwater_core::dblog::input::{Input, SnapshotRows, SnapshotScope};
+use highwater_core::schema::{Key, TableName};
+use highwater_core::{Class, Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::capture::Capture;
+use super::{Command, Order};
+
+/// A table with fewer rows than this is copied as one range.
+const ROWS_TO_CUT: u64 = 200_000;
+
+/// A copy that a person asks for, in words of the database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotRequest {
+    /// `schema.table`.
+    pub table: String,
+    /// Which rows; all where it is left out.
+    #[serde(default)]
+    pub rows: SnapshotRequestRows,
+}
+
+/// Which rows of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SnapshotRequestRows {
+    /// All.
+    #[default]
+    All,
+    /// Those whose key lies behind `after` and not behind `through`, each the texts of the key's columns.
+    Range {
+        /// Exclusive start.
+        after: Option<Vec<String>>,
+        /// Inclusive end.
+        through: Option<Vec<String>>,
+    },
+    /// Those with these keys, each the texts of the key's columns.
+    Keys(Vec<Vec<String>>),
+    /// Those that meet a condition in the database's own language.
+    Condition(String),
+}
+
+impl<C: SourceConnector> Capture<C> {
+    /// Asks for a copy of every captured table that never had one. Large tables are cut first, so that they can be read
+    /// by several readers side by side.
+    pub(super) async fn request_first_copies(&mut self) -> Result<()> {
+        if !self.settings.initial_snapshot {
+            return Ok(());
+        }
+        let mut whole = Vec::new();
+        for table in &self.catalog.tables {
+            let name = &table.schema.name;
+            if self.engine.known_tables().contains(name) || self.cutting.contains(name) {
+                continue;
+            }
+            if table.rows_estimate.is_some_and(|rows| rows >= ROWS_TO_CUT) && self.settings.engine.reads_max > 1 {
+                self.workers.split(name.clone(), self.settings.engine.reads_max)?;
+                self.cutting.insert(name.clone());
+            } else {
+                whole.push(all(name.clone(), Vec::new()));
+            }
+        }
+        if whole.is_empty() {
+            return Ok(());
+        }
+        self.step(Input::Snapshot(whole)).await
+    }
+
+    /// A table's cuts are known: its copy can begin.
+    pub(super) async fn cut(&mut self, table: TableName, starts: Vec<Key>) -> Result<()> {
+        if !self.cutting.remove(&table) {
+            return Ok(());
+        }
+        self.step(Input::Snapshot(vec![all(table, starts)])).await
+    }
+
+    /// Does what a person asks and answers. Only errors that are not the person's end the run.
+    pub(super) async fn obey(&mut self, command: Command) -> Result<()> {
+        let answer = match command.order {
+            Order::Snapshot(requests) => self.snapshot(requests).await,
+            Order::Control(control) => self
+                .step(Input::Control(control))
+                .await
+                .map(|()| json!({ "done": true })),
+            Order::Reload => self.reload().await,
+        };
+        let (answer, failed) = match answer {
+            Err(error) if error.class() == Class::Fatal => {
+                let told = Error::new(error.kind(), error.message().to_owned());
+                (Err(told), Err(error))
+            }
+            answer => (answer, Ok(())),
+        };
+        let _ = command.reply.send(answer);
+        failed
+    }
+
+    async fn snapshot(&mut self, requests: Vec<SnapshotRequest>) -> Result<Value> {
+        let scopes: Vec<SnapshotScope> = requests
+            .into_iter()
+            .map(|request| self.scope(request))
+            .collect::<Result<_>>()?;
+        self.started = Some(Vec::new());
+        let stepped = self.step(Input::Snapshot(scopes)).await;
+        let begun = self.started.take();
+        stepped?;
+        Ok(json!({ "snapshots": begun }))
+    }
+
+    fn scope(&self, request: SnapshotRequest) -> Result<SnapshotScope> {
+        let table = self.captured(&request.table)?;
+        let rows = match request.rows {
+            SnapshotRequestRows::All => SnapshotRows::All { starts: Vec::new() },
+            SnapshotRequestRows::Condition(condition) => SnapshotRows::Condition(condition),
+            SnapshotRequestRows::Keys(keys) => SnapshotRows::Condition(keys_condition(table, &keys)?),
+            SnapshotRequestRows::Range { after, through } => {
+                SnapshotRows::Condition(range_condition(table, after.as_deref(), through.as_deref())?)
+            }
+        };
+        Ok(SnapshotScope {
+            table: table.schema.name.clone(),
+            rows,
+        })
+    }
+
+    fn captured(&self, name: &str) -> Result<&CatalogTable> {
+        let tables = &self.catalog.tables;
+        tables
+            .iter()
+            .find(|table| table.schema.name.to_string() == name)
+            .ok_or_else(|| {
+                let names: Vec<String> = tables.iter().map(|table| table.schema.name.to_string()).collect();
+                let near = highwater_model::nearest(name, names.iter().map(String::as_str));
+                let fix = match near {
+                    Some(near) => format!("did you mean \"{near}\"?"),
+                    None => "name a captured table as schema.table".to_owned(),
+                };
+                Error::new(ErrorKind::NotFound, format!("table \"{name}\" is not captured")).with_fix(fix)
+            })
+    }
+
+    /// Tables that the settings name now are added to the running log, then copied.
+    async fn reload(&mut self) -> Result<Value> {
+        let changed = (self.make)()?;
+        let catalog = changed.discover().await?;
+        let have: BTreeSet<_> = self
+            .catalog
+            .tables
+            .iter()
+            .map(|table| table.schema.name.clone())
+            .collect();
+        let new: Vec<CatalogTable> = catalog
+            .tables
+            .into_iter()
+            .filter(|table| !have.contains(&table.schema.name))
+            .collect();
+        let names: Vec<TableName> = new.iter().map(|table| table.schema.name.clone()).collect();
+        if !names.is_empty() {
+            self.connector.add_tables(&names).await?;
+            tracing::info!(tables = names.len(), "tables added to the running log");
+            self.catalog.tables.extend(new);
+            self.request_first_copies().await?;
+        }
+        let names: Vec<String> = names.iter().map(TableName::to_string).collect();
+        Ok(json!({ "added": names }))
+    }
+}
+
+fn all(table: TableName, starts: Vec<Key>) -> SnapshotScope {
+    SnapshotScope {
+        table,
+        rows: SnapshotRows::All { starts },
+    }
+}
+
+/// Keys as people type them are compared by the server: it alone knows how its types read.
+fn keys_condition(table: &CatalogTable, keys: &[Vec<String>]) -> Result<String> {
+    if keys.is_empty() {
+        return Err(Error::new(ErrorKind::Configuration, "no key is given").with_fix("name at least one key"));
+    }
+    let columns = key_columns(table)?;
+    let rows = keys.iter().map(|key| values(table, key)).collect::<Result<Vec<_>>>()?;
+    Ok(format!("{columns} IN ({})", rows.join(", ")))
+}
+
+fn range_condition(table: &CatalogTable, after: Option<&[String]>, through: Option<&[String]>) -> Result<String> {
+    let columns = key_columns(table)?;
+    let mut parts = Vec::new();
+    if let Some(after) = after {
+        parts.push(format!("{columns} > {}", values(table, after)?));
+    }
+    if let Some(through) = through {
+        parts.push(format!("{columns} <= {}", values(table, through)?));
+    }
+    if parts.is_empty() {
+        return Err(
+            Error::new(ErrorKind::Configuration, "a range has neither start nor end")
+                .with_fix("give after, through or both"),
+        );
+    }
+    Ok(parts.join(" AND "))
+}
+
+fn key_columns(table: &CatalogTable) -> Result<String> {
+    let schema = &table.schema;
+    let names: Vec<String> = schema
+        .key
+        .iter()
+        .filter_map(|&index| schema.columns.get(index))
+        .map(|column| format!("\"{}\"", column.name.replace('"', "\"\"")))
+        .collect();
+    if names.is_empty() {
+        return Err(
+            Error::new(ErrorKind::Unsuitable, format!("table \"{}\" has no key", schema.name))
+                .with_fix("give a condition instead of keys"),
+        );
+    }
+    Ok(format!("({})", names.join(", ")))
+}
+
+fn values(table: &CatalogTable, key: &[String]) -> Result<String> {
+    let columns = table.schema.key.len();
+    if key.len() != columns {
+        return Err(Error::new(
+            ErrorKind::Configuration,
+            format!(
+                "a key of table \"{}\" has {columns} columns, not {}",
+                table.schema.name,
+                key.len()
+            ),
+        )
+        .with_fix("give one value for each key column, separated by commas"));
+    }
+    let values: Vec<String> = key
+        .iter()
+        .map(|value| format!("'{}'", value.replace('\'', "''")))
+        .collect();
+    Ok(format!("({})", values.join(", ")))
+}
