@@ -42,7 +42,7 @@ test: setup ## Run the whole suite, real servers included
 	"$(CARGO_TARGET_DIR)/debug/highwater-testbed" fetch
 	@export RUST_TEST_THREADS=$(RUST_TEST_THREADS); status=0; log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
 	$(call run,cargo test $(SCOPE) --no-fail-fast); \
-	$(if $(filter --workspace,$(SCOPE)),$(call run,cargo test -p highwater-core --features mutations --no-fail-fast);) \
+	$(if $(filter --workspace,$(SCOPE)),$(call run,HIGHWATER_SEEDS=20000 cargo test -p highwater-core -p highwater-simulation --features mutations --no-fail-fast);) \
 	scripts/summary.sh "$$log" "$$status"
 
 # Runs a command of the suite: its output goes to the screen and to the log, its failure into the status.
@@ -61,7 +61,7 @@ soak: setup ## The long run: many more seeds and rounds (SOAK_SEEDS, SOAK_ROUNDS
 
 bench: ## Measure; SUITE=postgres writes target/bench/postgres.json, BENCH_ARGS are passed on
 	@scripts/setup.sh build java
-	cargo build --quiet --release -p highwater-testbed -p highwater-bench
+	cargo build --quiet --release -p highwater-testbed -p highwater-cli -p highwater-bench
 	"$(CARGO_TARGET_DIR)/release/highwater-testbed" fetch
 	"$(CARGO_TARGET_DIR)/release/highwater-bench" $(SUITE) $(BENCH_ARGS)
 

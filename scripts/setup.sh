@@ -68,7 +68,7 @@ rust() {
   elif [ "$(cargo --version 2>/dev/null | cut -d' ' -f2)" != "$channel" ]; then
     say "installing rustup and Rust $channel"
     local script; script=$(mktemp)
-    curl --proto '=https' --tlsv1.2 -sSf --retry 3 https://sh.rustup.rs -o "$script" || die "cannot download rustup"
+    curl --proto '=https' --tlsv1.2 -sSf --retry 3 https://sh.rustup.rs -o "$script" || die "cannot download rustup: check the network, or install Rust $channel by hand"
     sh "$script" -y --no-modify-path --profile minimal --default-toolchain "$channel" --component rustfmt --component clippy
     rm -f "$script"
   fi
