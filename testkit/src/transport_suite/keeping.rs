@@ -155,7 +155,7 @@ pub(super) async fn clause_9_what_was_committed_survives_the_end_of_the_process(
         before_other
     );
     let mut reader = transport
-        .open_reader(&[other.clone()], Some(&group), StartAt::Latest)
+        .open_reader(std::slice::from_ref(&other), Some(&group), StartAt::Latest)
         .await
         .unwrap();
     assert_eq!(read(&mut *reader, 10).await, before_other);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What readers see, wait for and are refused.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use highwater_core::ErrorKind;
 use highwater_core::transport::{Cleanup, Header, Offsets, RecordBatch, StartAt, TopicSpec, WriterId};
+use tokio::time::Instant;
 
 use super::batches::{
     FIRST_MS, PATIENCE, SILENCE, batch, earliest, new_topic, new_writer, read, read_nothing, read_to_end, values, write,
@@ -129,7 +130,7 @@ pub(super) async fn a_latest_reader_sees_only_what_comes(subject: &dyn Subject) 
     write(&mut *writer, &topic, &[(None, "old")]).await;
     read(&mut *earliest(&*transport, &[&topic]).await, 1).await;
     let mut reader = transport
-        .open_reader(&[topic.clone()], None, StartAt::Latest)
+        .open_reader(std::slice::from_ref(&topic), None, StartAt::Latest)
         .await
         .unwrap();
     read_nothing(&mut *reader).await;
@@ -202,7 +203,10 @@ pub(super) async fn topics_lists_what_was_made_and_keeps_what_exists(subject: &d
 pub(super) async fn a_missing_topic_is_named(subject: &dyn Subject) {
     let transport = subject.open().await;
     let missing = unique("missing");
-    let refused = match transport.open_reader(&[missing.clone()], None, StartAt::Earliest).await {
+    let refused = match transport
+        .open_reader(std::slice::from_ref(&missing), None, StartAt::Earliest)
+        .await
+    {
         Ok(_) => panic!("a reader of a topic that does not exist was opened"),
         Err(error) => error,
     };

@@ -121,7 +121,7 @@ impl Committer {
                 Request::Commit(..) => {}
                 Request::OpenWriter(id, reply) => answer(reply, self.open_writer(id)),
                 Request::EnsureTopics(specs, reply) => answer(reply, self.ensure_topics(specs)),
-                Request::Replace(entry, reply) => answer(reply, self.note(entry)),
+                Request::Replace(entry, reply) => answer(reply, self.replace(entry)),
                 Request::Roll(topic, partition, reply) => answer(reply, self.roll(topic, partition)),
             }
         }
@@ -189,6 +189,18 @@ impl Committer {
         self.note(Entry::Rolled { topic, partition, base })
     }
 
+    /// Notes that files went or were rewritten. All data before that is on the disk first, whatever the fsync setting: a
+    /// start must not look into files that are gone for what the commits before wrote.
+    fn replace(&mut self, entry: Entry) -> Result<()> {
+        self.check_usable()?;
+        self.tails.sync().inspect_err(|error| self.fail(error))?;
+        let entries = [Entry::Synced, entry];
+        self.journal
+            .append(&entries, true)
+            .map_err(|failure| self.unwritten(failure))?;
+        self.publish(&entries)
+    }
+
     /// Writes an entry and makes it true.
     fn note(&mut self, entry: Entry) -> Result<()> {
         self.check_usable()?;
@@ -198,12 +210,16 @@ impl Committer {
 
     fn append(&mut self, entries: &[Entry]) -> Result<()> {
         let sync = self.store.settings.fsync == Fsync::Commit;
-        self.journal.append(entries, sync).map_err(|(error, second)| {
-            if let Some(second) = second {
-                self.fail(&second);
-            }
-            error
-        })
+        self.journal
+            .append(entries, sync)
+            .map_err(|failure| self.unwritten(failure))
+    }
+
+    fn unwritten(&mut self, (error, second): (Error, Option<Error>)) -> Error {
+        if let Some(second) = second {
+            self.fail(&second);
+        }
+        error
     }
 
     fn publish(&mut self, entries: &[Entry]) -> Result<()> {
@@ -267,7 +283,7 @@ impl Committer {
             Ok(()) => {
                 let published = self.publish(&entries);
                 for staged in staged {
-                    answer(staged.reply, published.as_ref().map(|()| ()).map_err(again));
+                    answer(staged.reply, published.as_ref().copied().map_err(again));
                 }
             }
             Err(error) => {
