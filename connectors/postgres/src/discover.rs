@@ -3,6 +3,7 @@
 
 use crate::connection::TextRow;
 use crate::protocol::pgoutput::ReplicaIdentity;
+use crate::publication::read_candidates;
 use crate::query_connection::{QueryConnection, TextColumns};
 use crate::schema::{ShapeColumn, TableShape};
 use crate::selection::Selection;
@@ -18,23 +19,46 @@ const FIRST_USER_OID: u32 = 16_384;
 /// How deep domains over domains may lie.
 const DOMAIN_DEPTH_MAX: usize = 32;
 
+macro_rules! shapes_of {
+    ($row_filter:literal, $from:literal, $columns:literal, $where:literal) => {
+        concat!(
+            "SELECT c.oid, n.nspname, c.relname, c.relreplident, ",
+            $row_filter,
+            ", coalesce(k.indnkeyatts, 0), coalesce(r.indnkeyatts, 0), \
+               a.attname, a.atttypid, a.atttypmod, a.attnotnull, pg_catalog.format_type(a.atttypid, a.atttypmod), \
+               pg_catalog.array_position(k.indkey::int2[], a.attnum), \
+               pg_catalog.array_position(r.indkey::int2[], a.attnum) FROM ",
+            $from,
+            " JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+                                            AND a.attgenerated = '' ",
+            $columns,
+            " LEFT JOIN pg_catalog.pg_index k ON k.indrelid = c.oid AND k.indisprimary \
+              LEFT JOIN pg_catalog.pg_index r ON r.indrelid = c.oid AND r.indisreplident WHERE ",
+            $where,
+            " ORDER BY n.nspname, c.relname, a.attnum"
+        )
+    };
+}
+
 /// One row a published column. Parameters: publication, and schema and table or NULL for all tables.
 ///
 /// Generated columns are left out as pgoutput leaves them out; `pg_publication_tables` lists them up to version 15.
-pub(crate) const SHAPES: &str = "\
-    SELECT c.oid, n.nspname, c.relname, c.relreplident, p.rowfilter, \
-           coalesce(k.indnkeyatts, 0), coalesce(r.indnkeyatts, 0), \
-           a.attname, a.atttypid, a.atttypmod, a.attnotnull, pg_catalog.format_type(a.atttypid, a.atttypmod), \
-           pg_catalog.array_position(k.indkey::int2[], a.attnum), pg_catalog.array_position(r.indkey::int2[], a.attnum) \
-      FROM pg_catalog.pg_publication_tables p \
-      JOIN pg_catalog.pg_namespace n ON n.nspname = p.schemaname \
-      JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename \
-      JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
-                                    AND a.attgenerated = '' AND a.attname = ANY (p.attnames) \
-      LEFT JOIN pg_catalog.pg_index k ON k.indrelid = c.oid AND k.indisprimary \
-      LEFT JOIN pg_catalog.pg_index r ON r.indrelid = c.oid AND r.indisreplident \
-     WHERE p.pubname = $1 AND ($2::text IS NULL OR (p.schemaname = $2::text AND p.tablename = $3::text)) \
-     ORDER BY n.nspname, c.relname, a.attnum";
+pub(crate) const SHAPES: &str = shapes_of!(
+    "p.rowfilter",
+    "pg_catalog.pg_publication_tables p \
+       JOIN pg_catalog.pg_namespace n ON n.nspname = p.schemaname \
+       JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename",
+    "AND a.attname = ANY (p.attnames)",
+    "p.pubname = $1 AND ($2::text IS NULL OR (p.schemaname = $2::text AND p.tablename = $3::text))"
+);
+
+/// The same for tables that are not published yet. Parameter: object ids, comma-separated.
+const UNPUBLISHED_SHAPES: &str = shapes_of!(
+    "NULL",
+    "pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace",
+    "",
+    "c.oid = ANY (pg_catalog.string_to_array($1, ',')::oid[])"
+);
 
 /// Folds the rows of [`SHAPES`] into tables.
 pub(crate) fn shapes(rows: &[TextRow]) -> Result<Vec<TableShape>> {
@@ -98,8 +122,8 @@ pub(crate) const TYPES: &str = "\
       LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid \
      WHERE t.oid = ANY (pg_catalog.string_to_array($1, ',')::oid[])";
 
-/// The parameter of [`TYPES`] for `oids`.
-pub(crate) fn type_list(oids: &BTreeSet<u32>) -> String {
+/// A list of object ids as a parameter.
+pub(crate) fn oid_list(oids: &BTreeSet<u32>) -> String {
     oids.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
 }
 
@@ -213,7 +237,7 @@ pub async fn read_types(connection: &mut QueryConnection, oids: &BTreeSet<u32>) 
         if wanted.is_empty() {
             break;
         }
-        let list = type_list(&wanted);
+        let list = oid_list(&wanted);
         rows.add(
             &connection
                 .query(TYPES, &[Some(&list)], "reading the catalogue of types")
@@ -232,36 +256,60 @@ pub async fn read_types(connection: &mut QueryConnection, oids: &BTreeSet<u32>) 
 const ESTIMATES: &str = "\
     SELECT c.oid, pg_catalog.sum(greatest(l.reltuples, 0))::bigint, \
            pg_catalog.sum(pg_catalog.pg_total_relation_size(l.oid))::bigint \
-      FROM pg_catalog.pg_publication_tables p \
-      JOIN pg_catalog.pg_namespace n ON n.nspname = p.schemaname \
-      JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename \
+      FROM pg_catalog.pg_class c \
       JOIN pg_catalog.pg_class l ON l.oid = c.oid OR (c.relkind = 'p' AND l.oid IN \
                                     (SELECT t.relid FROM pg_catalog.pg_partition_tree(c.oid) t)) \
-     WHERE p.pubname = $1 GROUP BY c.oid";
+     WHERE c.oid = ANY (pg_catalog.string_to_array($1, ',')::oid[]) GROUP BY c.oid";
 
-/// Reads the catalogue of the tables that are published and selected. One that the settings name and the publication
-/// lacks is an error.
+/// Reads the shapes of the selected tables: as they are published, and where the settings let the publication be made or
+/// extended, as they will be.
+pub async fn read_selected_shapes(
+    connection: &mut QueryConnection,
+    settings: &Settings,
+    selection: &Selection,
+) -> Result<Vec<TableShape>> {
+    let mut shapes = read_shapes(connection, &settings.publication.name, None).await?;
+    shapes.retain(|shape| selection.selects(&shape.name));
+    if settings.publication.create {
+        let published: BTreeSet<u32> = shapes.iter().map(|shape| shape.oid).collect();
+        let candidates = read_candidates(connection, settings, selection).await?;
+        let unpublished: BTreeSet<u32> = candidates
+            .iter()
+            .map(|table| table.oid)
+            .filter(|oid| !published.contains(oid))
+            .collect();
+        if !unpublished.is_empty() {
+            let what = "reading the catalogue of tables that are not published yet";
+            let rows = connection
+                .query(UNPUBLISHED_SHAPES, &[Some(&oid_list(&unpublished))], what)
+                .await?;
+            shapes.extend(self::shapes(&rows)?);
+        }
+    }
+    Ok(shapes)
+}
+
+/// Reads the catalogue of the selected tables. One that the settings name and that cannot be captured is an error.
 pub async fn read_catalog(
     connection: &mut QueryConnection,
     settings: &Settings,
     selection: &Selection,
 ) -> Result<Catalog> {
-    let publication = &settings.publication.name;
-    let mut shapes = read_shapes(connection, publication, None).await?;
-    shapes.retain(|shape| selection.selects(&shape.name));
+    let shapes = read_selected_shapes(connection, settings, selection).await?;
     if let Some(name) = settings
         .named_tables()
         .find(|name| shapes.iter().all(|shape| shape.name != *name))
     {
-        let what = format!("table {name} is not in publication \"{publication}\" or does not exist");
+        let publication = &settings.publication.name;
+        let what = format!("table {name} does not exist, or is not in publication \"{publication}\"");
         return Err(Error::new(ErrorKind::NotFound, what)
             .with_fix("create the table, add it to the publication, or take it out of `tables.include`"));
     }
-    let oids = types_of(shapes.iter().flat_map(|shape| &shape.columns));
-    let types = read_types(connection, &oids).await?;
+    let types = read_types(connection, &types_of(shapes.iter().flat_map(|shape| &shape.columns))).await?;
+    let oids = oid_list(&shapes.iter().map(|shape| shape.oid).collect());
     let mut estimates = BTreeMap::new();
     for row in connection
-        .query(ESTIMATES, &[Some(publication)], "estimating the sizes of tables")
+        .query(ESTIMATES, &[Some(&oids)], "estimating the sizes of tables")
         .await?
     {
         estimates.insert(row.value::<u32>(0)?, (row.optional(1)?, row.optional(2)?));

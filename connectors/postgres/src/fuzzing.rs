@@ -135,15 +135,24 @@ pub fn values(bytes: &[u8]) {
 }
 
 fn check_one_call(decoder: &dyn ColumnDecoder, bytes: &[u8]) {
-    let mut calls = Calls(0);
+    let mut calls = Calls::default();
     match decoder.decode(bytes, &mut calls) {
         Ok(()) => assert_eq!(calls.0, 1, "one value on success"),
         Err(_) => assert_eq!(calls.0, 0, "no value on failure"),
     }
 }
 
-/// Counts what a decoder writes.
-struct Calls(usize);
+/// Counts what is written.
+#[derive(Default)]
+pub(crate) struct Calls(usize);
+
+impl Calls {
+    /// How many values were written.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.0
+    }
+}
 
 impl ValueWriter for Calls {
     fn null(&mut self) {

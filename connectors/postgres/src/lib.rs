@@ -11,12 +11,15 @@
 //!               values (binary format -> ValueWriter)
 //! ```
 
+pub mod chunk_reader;
 pub mod connection;
+pub mod connector;
 pub mod discover;
 pub mod failure;
 pub mod fuzzing;
 pub mod log_reader;
 pub mod position;
+pub mod preflight;
 pub mod protocol;
 pub mod publication;
 pub mod query_connection;
@@ -26,6 +29,11 @@ pub mod selection;
 pub mod settings;
 pub mod slot;
 pub mod socket;
+pub mod source_block;
 pub mod tls;
 pub mod values;
 pub mod watermark;
+
+pub use connector::PostgresConnector;
+pub use position::PgPosition;
+pub use settings::Settings;

@@ -9,6 +9,7 @@ use crate::settings::Settings;
 use highwater_core::schema::TableName;
 use highwater_core::{Error, ErrorKind, Result};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// A publication's own settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,11 +20,15 @@ pub struct PublicationFacts {
     pub operations: [bool; 4],
     /// Changes of partitions are published as changes of the partitioned table.
     pub via_root: bool,
+    /// The role owns it, or is a member of the role that does.
+    pub owned: bool,
 }
 
 /// A table that could be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
+    /// Its object id.
+    pub oid: u32,
     /// Its name.
     pub name: TableName,
     /// It is a partition of another table.
@@ -34,14 +39,14 @@ pub struct Candidate {
     pub replica_identity: ReplicaIdentity,
     /// It has a primary key.
     pub has_primary_key: bool,
-    /// Row-level security is enabled.
+    /// Policies hide rows of it from the role.
     pub row_security: bool,
     /// The role may select from it.
     pub may_select: bool,
     /// The role may use its schema.
     pub may_use_schema: bool,
-    /// Its owner's name.
-    pub owner: String,
+    /// The role owns it, or is a member of the role that does.
+    pub owned: bool,
 }
 
 impl Candidate {
@@ -57,9 +62,10 @@ impl Candidate {
 
 const CANDIDATES: &str = "\
     SELECT n.nspname, c.relname, c.relispartition, c.relkind = 'p', c.relreplident, \
-           EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary), c.relrowsecurity, \
+           EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary), \
+           pg_catalog.row_security_active(c.oid), \
            pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.has_any_column_privilege(c.oid, 'SELECT'), \
-           pg_catalog.has_schema_privilege(n.oid, 'USAGE'), pg_catalog.pg_get_userbyid(c.relowner) \
+           pg_catalog.has_schema_privilege(n.oid, 'USAGE'), pg_catalog.pg_has_role(c.relowner, 'USAGE'), c.oid \
       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' \
        AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_' \
@@ -67,13 +73,15 @@ const CANDIDATES: &str = "\
 
 /// Reads the publication, if it exists.
 pub async fn read_publication(connection: &mut QueryConnection, name: &str) -> Result<Option<PublicationFacts>> {
-    let sql = "SELECT puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot \
+    let sql = "SELECT puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, \
+                      pg_catalog.pg_has_role(pubowner, 'USAGE') \
                  FROM pg_catalog.pg_publication WHERE pubname = $1";
     let rows = connection.query(sql, &[Some(name)], "reading the publication").await?;
     Ok(rows.first().map(|row| PublicationFacts {
         all_tables: row.flag(0),
         operations: [row.flag(1), row.flag(2), row.flag(3), row.flag(4)],
         via_root: row.flag(5),
+        owned: row.flag(6),
     }))
 }
 
@@ -108,10 +116,11 @@ pub async fn read_candidates(
             is_partitioned: row.flag(3),
             replica_identity: letter.ok_or_else(|| Error::bug("unknown replica identity in pg_class"))?,
             has_primary_key: row.flag(5),
-            row_security: row.flag(6),
             may_select: row.flag(7),
             may_use_schema: row.flag(8),
-            owner: row.required(9)?.to_owned(),
+            owned: row.flag(9),
+            oid: row.value(10)?,
+            row_security: row.flag(6),
         };
         if selection.selects(&candidate.name) && (!candidate.is_partition || named.contains(&candidate.name)) {
             candidates.push(candidate);
@@ -214,9 +223,44 @@ pub async fn ensure_publication(
     Ok(())
 }
 
+/// Adds `tables` to the publication, as far as the settings allow that, unless they are published already.
+pub async fn add_to_publication(
+    connection: &mut QueryConnection,
+    settings: &Arc<Settings>,
+    tables: &[TableName],
+) -> Result<()> {
+    let name = &settings.publication.name;
+    let published = read_published(connection, name).await?;
+    let missing: Vec<&TableName> = tables.iter().filter(|table| !published.contains(*table)).collect();
+    let Some(first) = missing.first() else { return Ok(()) };
+    let statement = add_statement(name, missing.iter().copied());
+    if !settings.publication.create {
+        let what = format!("table {first} is not in publication \"{name}\"");
+        let fix = format!("run `{statement}`, or set `publication.create: true`");
+        return Err(Error::new(ErrorKind::Unsuitable, what).with_fix(fix));
+    }
+    let selection = Selection::new(settings.clone());
+    selection.add(tables);
+    let candidates = read_candidates(connection, settings, &selection).await?;
+    for table in &missing {
+        match candidates.iter().find(|candidate| candidate.name == **table) {
+            None => return Err(unknown_table(table)),
+            Some(candidate) if candidate.lacks_identity() => return Err(lacks_identity(table)),
+            Some(_) => {}
+        }
+    }
+    connection
+        .batch(&statement, &format!("adding tables to publication \"{name}\""))
+        .await
+        .map(|_| ())
+}
+
 pub(crate) fn unknown_table(table: &TableName) -> Error {
-    Error::new(ErrorKind::NotFound, format!("table {table} does not exist"))
-        .with_fix("create it, or take it out of `tables.include`")
+    Error::new(
+        ErrorKind::NotFound,
+        format!("table {table} does not exist, or is temporary or unlogged"),
+    )
+    .with_fix("create it, or take it out of `tables.include`")
 }
 
 fn lacks_identity(table: &TableName) -> Error {

@@ -1,0 +1,467 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Chunks: rows of a table in key order, from one snapshot, with what that snapshot could see.
+//!
+//! ```text
+//! BEGIN REPEATABLE READ READ ONLY; LOCK TABLE t IN ACCESS SHARE MODE    what a SELECT takes, before the snapshot
+//! shape of t as published, pg_current_snapshot(), the clock             the snapshot is taken here
+//! SELECT published columns WHERE key > $1 AND row filter ORDER BY key   binary, by a portal in steps
+//! COMMIT
+//! ```
+//!
+//! The lock comes first because a schema change between snapshot and read would show old rows in a new shape, or none at
+//! all after a rewrite. It is the lock of every SELECT: no writer waits for it.
+//!
+//! Rows are slices of the bytes that came from the socket; nothing is copied.
+
+mod select;
+
+use crate::connection::{Connection, Purpose, TextRow, server_failure};
+use crate::discover::{self, SHAPES, TYPES, TypeRows};
+use crate::failure::protocol_error;
+use crate::position::PgPosition;
+use crate::protocol::ProtocolError;
+use crate::protocol::data_row::parse_data_row;
+use crate::protocol::framing::FrameBatch;
+use crate::protocol::quoting::quote_qualified;
+use crate::query_connection::TextColumns;
+use crate::schema::TableShape;
+use crate::settings::Settings;
+use crate::values::PgType;
+use highwater_core::connector::{ChunkReader, ChunkRequest, ChunkRows, ChunkScope};
+use highwater_core::image::RowImage;
+use highwater_core::position::{ReadView, TransactionSnapshot};
+use highwater_core::schema::{Key, TableName, TableSchema};
+use highwater_core::{Error, ErrorKind, Result, Scope};
+use postgres_protocol::message::frontend;
+use select::Select;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// Rows fetched at first from a table whose rows' size is not known yet.
+const FIRST_FETCH_ROWS: u32 = 256;
+/// Keys sampled for each part of a split table.
+const SPLIT_SAMPLE_PER_PART: u32 = 64;
+/// The most parts that a table is split into.
+const SPLIT_PARTS_MAX: u32 = 1_024;
+
+/// Reads chunks over a connection of its own.
+#[derive(Debug)]
+pub struct PgChunkReader {
+    settings: Arc<Settings>,
+    /// Taken out while a read runs: a connection whose read failed or was dropped is never used again.
+    idle: Option<Connection>,
+    /// What is known of built-in types: it never changes.
+    types: BTreeMap<u32, PgType>,
+    /// Average bytes of a row by table, to fetch about as much as is wanted.
+    row_bytes: HashMap<TableName, u64>,
+}
+
+/// A table in the read's own snapshot.
+struct Seen {
+    shape: TableShape,
+    schema: Arc<TableSchema>,
+    snapshot: TransactionSnapshot,
+    time_us: i64,
+}
+
+/// How much a fetch may bring.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    rows_max: u32,
+    bytes_max: u64,
+}
+
+/// What a SELECT brought.
+#[derive(Default)]
+struct Fetched {
+    rows: Vec<RowImage>,
+    bytes: u64,
+    /// The SELECT has no more rows.
+    complete: bool,
+    /// Enough bytes came: rows behind are dropped.
+    full: bool,
+}
+
+impl PgChunkReader {
+    /// A reader that connects when it first reads.
+    pub fn new(settings: Arc<Settings>) -> Self {
+        Self {
+            settings,
+            idle: None,
+            types: BTreeMap::new(),
+            row_bytes: HashMap::new(),
+        }
+    }
+
+    /// A session for reads. Row-level security is off, which means that a policy that would hide rows is an error
+    /// instead. Index order is what keyset pagination lives on.
+    async fn open(&self) -> Result<Connection> {
+        let mut connection = Connection::open(&self.settings, Purpose::Queries, "highwater chunks").await?;
+        let chunks = &self.settings.chunks;
+        let set_up = format!(
+            "SET row_security = off; SET enable_seqscan = off; SET jit = off; SET statement_timeout = {}; \
+             SET lock_timeout = {}",
+            chunks.statement_timeout_ms, chunks.lock_timeout_ms
+        );
+        connection.batch(&set_up, "setting up a session for chunks").await?;
+        Ok(connection)
+    }
+
+    /// Locks the table, takes the snapshot, and finds out the table's shape in it. One round trip, and one more where
+    /// the table has types that are not known.
+    async fn begin(&mut self, connection: &mut Connection, table: &TableName, what: &str) -> Result<Seen> {
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE {} IN ACCESS SHARE MODE",
+            quote_qualified(&table.schema, &table.table)
+        );
+        frontend::query(&begin, connection.out()).map_err(|error| unsendable(what, &error))?;
+        let publication = self.settings.publication.name.as_str();
+        connection.put_query(
+            SHAPES,
+            &[Some(publication), Some(&table.schema), Some(&table.table)],
+            what,
+        )?;
+        let view = "SELECT pg_catalog.pg_current_snapshot(), \
+                           (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint";
+        connection.put_query(view, &[], what)?;
+        frontend::sync(connection.out());
+        connection.flush().await?;
+        // BEGIN and LOCK, each with a CommandComplete.
+        connection.take_rows(what).await?;
+        connection.take_rows(what).await?;
+        let shapes = discover::shapes(&connection.take_rows(what).await?)?;
+        let view = connection.take_rows(what).await?;
+        connection.take_ready(what).await?;
+        let shape = shapes
+            .into_iter()
+            .next()
+            .ok_or_else(|| not_published(table, publication))?;
+        let (snapshot, time_us) = parse_view(&view)?;
+        self.learn_types(connection, &shape, what).await?;
+        let schema = shape.schema(&self.types)?;
+        Ok(Seen {
+            shape,
+            schema,
+            snapshot,
+            time_us,
+        })
+    }
+
+    /// Reads the table's types in the snapshot, unless all of them are built in and known.
+    async fn learn_types(&mut self, connection: &mut Connection, shape: &TableShape, what: &str) -> Result<()> {
+        let mut wanted = discover::types_of(&shape.columns);
+        if discover::are_built_in(&wanted) && wanted.iter().all(|oid| self.types.contains_key(oid)) {
+            return Ok(());
+        }
+        let mut rows = TypeRows::default();
+        while !wanted.is_empty() {
+            let list = discover::oid_list(&wanted);
+            rows.add(&connection.query(TYPES, &[Some(&list)], what).await?)?;
+            let missing = rows.missing();
+            if missing == wanted {
+                break;
+            }
+            wanted = missing;
+        }
+        self.types.extend(rows.types());
+        Ok(())
+    }
+
+    /// Runs a SELECT through a portal: a first step of about as many rows as are wanted, further ones where the rows
+    /// turned out smaller.
+    async fn fetch(
+        &self,
+        connection: &mut Connection,
+        select: &Select,
+        bounds: Bounds,
+        row_bytes: Option<u64>,
+        what: &str,
+    ) -> Result<Fetched> {
+        select.put(connection.out()).map_err(|error| unsendable(what, &error))?;
+        let mut fetched = Fetched::default();
+        let mut step = match row_bytes {
+            Some(bytes) => rows_for(bounds.bytes_max, bytes),
+            None => FIRST_FETCH_ROWS,
+        };
+        while !fetched.complete && !fetched.full && fetched.rows.len() < bounds.rows_max as usize {
+            let rows_left = bounds.rows_max - fetched.rows.len() as u32;
+            let rows = i32::try_from(step.min(rows_left)).unwrap_or(i32::MAX);
+            frontend::execute("", rows, connection.out()).map_err(|error| unsendable(what, &error))?;
+            frontend::flush(connection.out());
+            connection.flush().await?;
+            take_step(connection, bounds, &mut fetched, what).await?;
+            let average = fetched.bytes / (fetched.rows.len() as u64).max(1);
+            step = rows_for(bounds.bytes_max.saturating_sub(fetched.bytes), average);
+        }
+        frontend::sync(connection.out());
+        connection.flush().await?;
+        connection.take_ready(what).await?;
+        Ok(fetched)
+    }
+
+    async fn read_chunk(
+        &mut self,
+        connection: &mut Connection,
+        request: &ChunkRequest,
+        what: &str,
+    ) -> Result<ChunkRows<PgPosition>> {
+        let began = Instant::now();
+        let seen = self.begin(connection, &request.table, what).await?;
+        if seen.schema.key.is_empty() {
+            return Err(no_key(&request.table));
+        }
+        let selects = select::of_scope(&seen.shape, &seen.schema, &request.scope, request.rows_max)?;
+        // Chosen keys are bounded by their number: room for one more lets the end be seen.
+        let rows_max = match &request.scope {
+            ChunkScope::Range { .. } => request.rows_max,
+            ChunkScope::Keys(keys) => u32::try_from(keys.len()).unwrap_or(u32::MAX).saturating_add(1),
+        };
+        let known = self.row_bytes.get(&request.table).copied();
+        let mut fetched = Fetched {
+            complete: true,
+            ..Fetched::default()
+        };
+        for select in &selects {
+            let bounds = Bounds {
+                rows_max: rows_max.saturating_sub(fetched.rows.len() as u32),
+                bytes_max: request.bytes_max.saturating_sub(fetched.bytes),
+            };
+            let part = self.fetch(connection, select, bounds, known, what).await?;
+            fetched.bytes += part.bytes;
+            fetched.rows.extend(part.rows);
+            fetched.complete = part.complete;
+            if !fetched.complete {
+                break;
+            }
+        }
+        connection.batch("COMMIT", what).await?;
+        if !fetched.rows.is_empty() {
+            self.row_bytes.insert(
+                request.table.clone(),
+                (fetched.bytes / fetched.rows.len() as u64).max(1),
+            );
+        }
+        Ok(ChunkRows {
+            last_key: fetched.rows.last().and_then(|row| seen.schema.key_of(row)),
+            exhausted: fetched.complete,
+            schema: seen.schema,
+            rows: fetched.rows,
+            versions: None,
+            view: ReadView::Transactions(seen.snapshot),
+            read_time_us: seen.time_us,
+            took_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+        })
+    }
+
+    async fn sample_keys(
+        &mut self,
+        connection: &mut Connection,
+        table: &TableName,
+        parts: u32,
+        what: &str,
+    ) -> Result<Vec<Key>> {
+        let seen = self.begin(connection, table, what).await?;
+        if seen.schema.key.is_empty() {
+            return Err(no_key(table));
+        }
+        let wanted = parts * SPLIT_SAMPLE_PER_PART;
+        let sql = "SELECT greatest(sum(l.reltuples), 0)::bigint FROM pg_catalog.pg_class l WHERE l.oid = $1::oid \
+                       OR l.oid IN (SELECT t.relid FROM pg_catalog.pg_partition_tree($1::oid) t)";
+        let rows = connection
+            .query(sql, &[Some(&seen.shape.oid.to_string())], what)
+            .await?;
+        let estimate: u64 = rows.into_iter().next().unwrap_or_default().optional(0)?.unwrap_or(0);
+        if estimate < u64::from(wanted) {
+            connection.batch("ROLLBACK", what).await?;
+            return Ok(Vec::new());
+        }
+        let (select, schema) = select::of_sample(
+            &seen.shape,
+            &seen.schema,
+            f64::from(wanted) / estimate as f64,
+            wanted * 4,
+        )?;
+        let bounds = Bounds {
+            rows_max: wanted * 4,
+            bytes_max: u64::MAX,
+        };
+        let fetched = self.fetch(connection, &select, bounds, Some(64), what).await?;
+        connection.batch("COMMIT", what).await?;
+        let keys: Vec<Key> = fetched.rows.iter().filter_map(|row| schema.key_of(row)).collect();
+        Ok(every_part(&keys, parts))
+    }
+}
+
+impl ChunkReader for PgChunkReader {
+    type Position = PgPosition;
+
+    async fn read(&mut self, request: &ChunkRequest) -> Result<ChunkRows<PgPosition>> {
+        let what = format!("reading a chunk of table {}", request.table);
+        let mut connection = match self.idle.take() {
+            Some(connection) => connection,
+            None => self.open().await?,
+        };
+        let result = self.read_chunk(&mut connection, request, &what).await;
+        if result.is_ok() {
+            self.idle = Some(connection);
+        }
+        result.map_err(|error| of_table(error, &request.table))
+    }
+
+    async fn split(&mut self, table: &TableName, parts: u32) -> Result<Vec<Key>> {
+        let parts = parts.min(SPLIT_PARTS_MAX);
+        if parts < 2 {
+            return Ok(Vec::new());
+        }
+        let what = format!("splitting table {table}");
+        let mut connection = match self.idle.take() {
+            Some(connection) => connection,
+            None => self.open().await?,
+        };
+        let result = self.sample_keys(&mut connection, table, parts, &what).await;
+        if result.is_ok() {
+            self.idle = Some(connection);
+        }
+        result.map_err(|error| of_table(error, table))
+    }
+}
+
+/// Takes the rows of one step, up to its end.
+async fn take_step(connection: &mut Connection, bounds: Bounds, fetched: &mut Fetched, what: &str) -> Result<()> {
+    loop {
+        let mut batch: FrameBatch = connection.receive_batch(what).await?;
+        let block = batch.bytes().clone();
+        let mut over = false;
+        while let Some(frame) = batch.next_frame() {
+            match frame.tag {
+                b'D' if fetched.full => {}
+                b'D' => {
+                    let cells = parse_data_row(frame.body, frame.body_start);
+                    let cells = cells.map_err(|error| protocol_error(error, what))?;
+                    fetched.bytes += frame.body.len() as u64;
+                    fetched.rows.push(RowImage::new(block.clone(), cells));
+                    fetched.full = fetched.bytes >= bounds.bytes_max;
+                }
+                b's' => over = true,
+                b'C' => {
+                    over = true;
+                    fetched.complete = !fetched.full;
+                }
+                b'E' => return Err(server_failure(frame.body, what)),
+                b'1' | b'2' | b'n' | b'N' | b'S' => {}
+                tag => {
+                    let state = "while reading rows";
+                    return Err(protocol_error(ProtocolError::Unexpected { tag, state }, what));
+                }
+            }
+        }
+        if over {
+            return Ok(());
+        }
+    }
+}
+
+/// How many rows of `row_bytes` fill `bytes`, and a few more.
+fn rows_for(bytes: u64, row_bytes: u64) -> u32 {
+    u32::try_from(bytes / row_bytes.max(1))
+        .unwrap_or(u32::MAX)
+        .saturating_add(1)
+}
+
+/// Keys that cut the sorted sample into `parts`.
+fn every_part(keys: &[Key], parts: u32) -> Vec<Key> {
+    let cuts = (1..parts as usize).filter_map(|part| keys.get(part * keys.len() / parts as usize));
+    let mut cuts: Vec<Key> = cuts.cloned().collect();
+    cuts.dedup();
+    cuts
+}
+
+fn parse_view(rows: &[TextRow]) -> Result<(TransactionSnapshot, i64)> {
+    let row = rows.first().ok_or_else(|| Error::bug("the server gave no snapshot"))?;
+    let text = row.required(0)?;
+    let snapshot = parse_snapshot(text).ok_or_else(|| {
+        Error::new(
+            ErrorKind::CorruptMessage,
+            "pg_current_snapshot() is not of the form xmin:xmax:list",
+        )
+    })?;
+    Ok((snapshot, row.value(1)?))
+}
+
+/// `xmin:xmax:xip,xip,...`, all of 64 bits and ascending.
+fn parse_snapshot(text: &str) -> Option<TransactionSnapshot> {
+    let mut parts = text.split(':');
+    let xmin = parts.next()?.parse().ok()?;
+    let xmax = parts.next()?.parse().ok()?;
+    let list = parts.next()?;
+    let ids = list.split(',').filter(|id| !id.is_empty());
+    let in_progress: Vec<u64> = ids.map(|id| id.parse().ok()).collect::<Option<_>>()?;
+    let whole = parts.next().is_none() && in_progress.is_sorted();
+    whole.then_some(TransactionSnapshot {
+        xmin,
+        xmax,
+        in_progress,
+    })
+}
+
+fn of_table(error: Error, table: &TableName) -> Error {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::Privilege | ErrorKind::UnsupportedValue => {
+            error.with_scope(Scope::Table).with("table", table)
+        }
+        _ => error,
+    }
+}
+
+fn not_published(table: &TableName, publication: &str) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        format!("table {table} is not in publication \"{publication}\""),
+    )
+    .with_scope(Scope::Table)
+    .with_fix("add it to the publication, or take it out of `tables.include`")
+}
+
+fn no_key(table: &TableName) -> Error {
+    let name = quote_qualified(&table.schema, &table.table);
+    Error::new(
+        ErrorKind::Unsuitable,
+        format!("table {table} has no key, so it cannot be read in chunks"),
+    )
+    .with_scope(Scope::Table)
+    .with_fix(format!(
+        "add a primary key, or choose a unique index with `ALTER TABLE {name} REPLICA IDENTITY USING INDEX`; the \
+             publication's column list must hold the key"
+    ))
+}
+
+fn unsendable(what: &str, error: &std::io::Error) -> Error {
+    Error::bug(format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_are_read_as_the_server_writes_them() {
+        let parsed = parse_snapshot("731:740:731,735").unwrap();
+        assert_eq!(
+            (parsed.xmin, parsed.xmax, parsed.in_progress),
+            (731, 740, vec![731, 735])
+        );
+        assert_eq!(parse_snapshot("738:738:").unwrap().in_progress, Vec::<u64>::new());
+        for text in ["", "1:2", "1:2:x", "1:2:3:4", "1:2:4,3", "-1:2:"] {
+            assert!(parse_snapshot(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn cuts_divide_a_sample_evenly() {
+        let keys: Vec<Key> = (0..100_u8).map(|number| Key::from_columns(&[Some([number])])).collect();
+        let cuts = every_part(&keys, 4);
+        assert_eq!(cuts, [keys[25].clone(), keys[50].clone(), keys[75].clone()]);
+        assert!(every_part(&[], 4).is_empty());
+    }
+}

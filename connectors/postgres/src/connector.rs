@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The connector: one Postgres database as core's roles.
+
+use crate::chunk_reader::PgChunkReader;
+use crate::discover::read_catalog;
+use crate::log_reader::PgLogReader;
+use crate::position::{PgPosition, XidEpoch};
+use crate::preflight;
+use crate::protocol::Lsn;
+use crate::protocol::replication::StartReplication;
+use crate::publication::{add_to_publication, ensure_publication};
+use crate::query_connection::{QueryConnection, TextColumns};
+use crate::replication_connection::ReplicationConnection;
+use crate::selection::Selection;
+use crate::settings::Settings;
+use crate::slot::{self, check_history, check_slot, read_slot};
+use crate::source_block::PgSourceBlock;
+use crate::watermark::PgWatermarkWriter;
+use highwater_core::connector::{Capabilities, Catalog, Finding, Reconcile, SourceConnector};
+use highwater_core::position::{ResumePoint, RunId};
+use highwater_core::schema::TableName;
+use highwater_core::source_block::SourceBlock;
+use highwater_core::{Error, ErrorKind, Result};
+use std::sync::Arc;
+
+/// One Postgres database.
+#[derive(Debug)]
+pub struct PostgresConnector {
+    settings: Arc<Settings>,
+    selection: Arc<Selection>,
+}
+
+impl PostgresConnector {
+    /// A connector with these settings; connects to nothing yet.
+    pub fn new(settings: Settings) -> Result<Self> {
+        settings.validate()?;
+        let settings = Arc::new(settings);
+        let selection = Arc::new(Selection::new(settings.clone()));
+        Ok(Self { settings, selection })
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn queries(&self, application_name: &'static str) -> QueryConnection {
+        QueryConnection::new(self.settings.clone(), application_name, "")
+    }
+
+    /// The position to start from: the checkpoint's where it can be kept, else the slot's, made now if it is missing.
+    async fn start_position(
+        &self,
+        catalog: &mut QueryConnection,
+        replication: &mut ReplicationConnection,
+        from: Option<&ResumePoint<PgPosition>>,
+    ) -> Result<ResumePoint<PgPosition>> {
+        let name = &self.settings.slot.name;
+        let slot = read_slot(catalog, name).await?;
+        if let Some(slot) = &slot {
+            check_slot(slot, &self.settings)?;
+        }
+        if let Some(from) = from {
+            check_history(slot.as_ref(), from.position.0, name)?;
+            return Ok(from.clone());
+        }
+        let position = match slot {
+            Some(slot) => slot.confirmed_flush.unwrap_or(Lsn::ZERO),
+            None if self.settings.slot.create => {
+                let position = replication.create_slot(name).await?;
+                tracing::info!(slot = %name, %position, "replication slot created");
+                position
+            }
+            None => {
+                let what = format!("replication slot \"{name}\" does not exist");
+                let fix = format!("run `{}`, or set `slot.create: true`", slot::create_statement(name));
+                return Err(Error::new(ErrorKind::NotFound, what).with_fix(fix));
+            }
+        };
+        Ok(ResumePoint::at(PgPosition(position)))
+    }
+}
+
+impl SourceConnector for PostgresConnector {
+    type Position = PgPosition;
+    type Log = PgLogReader;
+    type Chunks = PgChunkReader;
+    type Watermarks = PgWatermarkWriter;
+
+    fn kind(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            reconcile: Reconcile::Window,
+            ordered: true,
+            delivers_once: true,
+            not_promised: vec![
+                "an unchanged out-of-line value (TOAST) is not in the log unless the table has REPLICA IDENTITY FULL: the \
+                 event is partial and a read of its key follows"
+                    .into(),
+                "the row before a change holds the key only, unless the table has REPLICA IDENTITY FULL".into(),
+                "a schema change is seen with the next change of its table".into(),
+            ],
+        }
+    }
+
+    fn source_block(&self) -> Arc<dyn SourceBlock<PgPosition>> {
+        Arc::new(PgSourceBlock::new(self.settings.database.clone()))
+    }
+
+    async fn preflight(&self) -> Result<Vec<Finding>> {
+        preflight::check(&self.settings, &self.selection).await
+    }
+
+    async fn discover(&self) -> Result<Catalog> {
+        let mut catalog = self.queries("highwater catalog");
+        read_catalog(&mut catalog, &self.settings, &self.selection).await
+    }
+
+    async fn open_log(&self, from: Option<&ResumePoint<PgPosition>>, run: RunId) -> Result<PgLogReader> {
+        let mut catalog = self.queries("highwater log catalog");
+        // Before the slot: decoding looks the publication up as it was when each change was made.
+        ensure_publication(&mut catalog, &self.settings, &self.selection).await?;
+        let mut replication = ReplicationConnection::open(&self.settings).await?;
+        let start = self.start_position(&mut catalog, &mut replication, from).await?;
+        let sql = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())";
+        let next = catalog.query(sql, &[], "reading the next transaction id").await?;
+        let xids = XidEpoch::new(next.into_iter().next().unwrap_or_default().value(0)?);
+        let command = StartReplication {
+            slot: &self.settings.slot.name,
+            start: start.position.0,
+            publications: &[&self.settings.publication.name],
+        };
+        let stream = replication.start(&command).await?;
+        let (settings, selection) = (self.settings.clone(), self.selection.clone());
+        Ok(PgLogReader::new(stream, catalog, settings, selection, start, xids, run))
+    }
+
+    async fn open_chunks(&self) -> Result<PgChunkReader> {
+        Ok(PgChunkReader::new(self.settings.clone()))
+    }
+
+    async fn open_watermarks(&self, run: RunId) -> Result<PgWatermarkWriter> {
+        Ok(PgWatermarkWriter::new(self.settings.clone(), run))
+    }
+
+    async fn add_tables(&self, tables: &[TableName]) -> Result<()> {
+        let mut catalog = self.queries("highwater catalog");
+        add_to_publication(&mut catalog, &self.settings, tables).await?;
+        self.selection.add(tables);
+        Ok(())
+    }
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The server's settings and the role's own attributes.
+
+use super::{MAJOR_MIN, Mend, error};
+use crate::protocol::quoting::quote_identifier;
+use crate::query_connection::{QueryConnection, TextColumns};
+use highwater_core::Result;
+use highwater_core::connector::Finding;
+
+/// What the server and the role are like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ServerFacts {
+    pub(super) role: String,
+    pub(super) may_replicate: bool,
+    /// The role may create publications in the database.
+    pub(super) may_create: bool,
+    pub(super) in_recovery: bool,
+    pub(super) wal_level: String,
+    pub(super) slots: u32,
+    pub(super) slots_max: u32,
+    pub(super) senders: u32,
+    pub(super) senders_max: u32,
+    pub(super) encoding: String,
+}
+
+const FACTS: &str = "\
+    SELECT current_user, \
+           (SELECT r.rolreplication OR r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user), \
+           pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'), \
+           pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('wal_level'), \
+           (SELECT pg_catalog.count(*) FROM pg_catalog.pg_replication_slots), \
+           pg_catalog.current_setting('max_replication_slots'), \
+           (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'walsender'), \
+           pg_catalog.current_setting('max_wal_senders'), pg_catalog.current_setting('server_encoding')";
+
+impl ServerFacts {
+    pub(super) async fn read(connection: &mut QueryConnection) -> Result<Self> {
+        let rows = connection.query(FACTS, &[], "reading the server's settings").await?;
+        let row = rows.into_iter().next().unwrap_or_default();
+        Ok(Self {
+            role: row.required(0)?.to_owned(),
+            may_replicate: row.flag(1),
+            may_create: row.flag(2),
+            in_recovery: row.flag(3),
+            wal_level: row.required(4)?.to_owned(),
+            slots: row.value(5)?,
+            slots_max: row.value(6)?,
+            senders: row.value(7)?,
+            senders_max: row.value(8)?,
+            encoding: row.required(9)?.to_owned(),
+        })
+    }
+}
+
+pub(super) fn too_old(major: u32) -> Finding {
+    let what = format!("the server is version {major}; the oldest supported is {MAJOR_MIN}");
+    error(
+        "server_version",
+        what,
+        "row filters and column lists of publications exist since 15",
+    )
+    .advice("upgrade the server")
+}
+
+pub(super) fn findings(facts: &ServerFacts, slot_exists: bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if facts.in_recovery {
+        let what = "the server is a standby".to_owned();
+        let why = "a standby's snapshots do not list transactions in progress, so a copy from it cannot be proven";
+        findings.push(error("physical_standby", what, why).advice("connect to the primary"));
+    }
+    if facts.wal_level != "logical" {
+        let what = format!("wal_level is {}", facts.wal_level);
+        findings.push(
+            error(
+                "wal_level",
+                what,
+                "the log holds row changes only with wal_level = logical",
+            )
+            .sql("ALTER SYSTEM SET wal_level = 'logical'")
+            .advice("restart the server"),
+        );
+    }
+    if !slot_exists && facts.slots >= facts.slots_max {
+        let what = format!(
+            "all {} replication slots (max_replication_slots) are taken",
+            facts.slots_max
+        );
+        findings.push(
+            error(
+                "max_replication_slots",
+                what,
+                "the connector keeps its place in the log in a slot of its own",
+            )
+            .sql(format!("ALTER SYSTEM SET max_replication_slots = {}", facts.slots + 4))
+            .advice("restart the server, or drop a slot that nobody uses"),
+        );
+    }
+    if facts.senders >= facts.senders_max {
+        let what = format!(
+            "{} of {} walsenders (max_wal_senders) are taken",
+            facts.senders, facts.senders_max
+        );
+        findings.push(
+            error("max_wal_senders", what, "the log comes from a walsender of its own")
+                .sql(format!("ALTER SYSTEM SET max_wal_senders = {}", facts.senders + 4))
+                .advice("restart the server"),
+        );
+    }
+    if !facts.may_replicate {
+        let what = format!("role \"{}\" lacks REPLICATION", facts.role);
+        findings.push(
+            error("role_replication", what, "only such a role may read the log")
+                .sql(format!("ALTER ROLE {} REPLICATION", quote_identifier(&facts.role))),
+        );
+    }
+    if facts.encoding == "SQL_ASCII" {
+        let what = "the database's encoding is SQL_ASCII".to_owned();
+        let why = "its texts may be in any encoding; one that is not UTF-8 stops its table";
+        findings.push(error("encoding", what, why).warning());
+    }
+    findings
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The publication and the slot.
+
+use super::{Mend, error};
+use crate::protocol::quoting::{quote_identifier, quote_literal};
+use crate::publication::{Candidate, PublicationFacts, add_statement, create_statement};
+use crate::settings::Settings;
+use crate::slot::{self, SlotFacts, check_slot};
+use highwater_core::connector::Finding;
+use highwater_core::schema::TableName;
+use std::collections::BTreeSet;
+
+/// The chosen tables, and those that are published.
+pub(super) struct Tables<'a> {
+    pub(super) candidates: &'a [Candidate],
+    pub(super) published: &'a BTreeSet<TableName>,
+}
+
+impl Tables<'_> {
+    fn missing(&self) -> impl Iterator<Item = &Candidate> {
+        self.candidates
+            .iter()
+            .filter(|table| !self.published.contains(&table.name))
+    }
+}
+
+/// What is wrong with the publication, as far as the connector cannot mend it by itself.
+pub(super) fn publication(
+    settings: &Settings,
+    facts: Option<PublicationFacts>,
+    tables: &Tables<'_>,
+    may_create: bool,
+) -> Vec<Finding> {
+    let name = &settings.publication.name;
+    if tables.candidates.is_empty() {
+        return Vec::new();
+    }
+    let Some(facts) = facts else {
+        let owned = tables.candidates.iter().all(|table| table.owned);
+        if settings.publication.create && may_create && owned {
+            return Vec::new();
+        }
+        let what = match settings.publication.create {
+            true => format!(
+                "the role may not create publication \"{name}\": it must own the tables and have CREATE on the database"
+            ),
+            false => format!("publication \"{name}\" does not exist"),
+        };
+        let statement = create_statement(name, tables.candidates.iter().map(|table| &table.name));
+        return vec![
+            error("publication_missing", what, "it says which tables the server sends")
+                .sql(statement)
+                .advice("run it as the tables' owner or as a superuser"),
+        ];
+    };
+    let mut findings = Vec::new();
+    let quoted = quote_identifier(name);
+    if facts.operations != [true; 4] {
+        let what = format!("publication \"{name}\" leaves out some of insert, update, delete and truncate");
+        findings.push(
+            error(
+                "publication_operations",
+                what,
+                "changes that are not published are missing without a trace",
+            )
+            .sql(format!(
+                "ALTER PUBLICATION {quoted} SET (publish = 'insert, update, delete, truncate')"
+            )),
+        );
+    }
+    let partitioned = tables.candidates.iter().any(|table| table.is_partitioned);
+    if !facts.via_root && partitioned {
+        let what = format!("publication \"{name}\" publishes partitions as tables of their own");
+        findings.push(
+            error(
+                "publication_partitions",
+                what,
+                "rows that move between partitions change their table and lose their order",
+            )
+            .sql(format!(
+                "ALTER PUBLICATION {quoted} SET (publish_via_partition_root = true)"
+            )),
+        );
+    }
+    findings.extend(missing_tables(settings, &facts, tables, partitioned));
+    findings
+}
+
+fn missing_tables(
+    settings: &Settings,
+    facts: &PublicationFacts,
+    tables: &Tables<'_>,
+    partitioned: bool,
+) -> Option<Finding> {
+    let name = &settings.publication.name;
+    let named: BTreeSet<TableName> = settings.named_tables().collect();
+    // Patterns choose among what a foreign publication has; names demand. A partitioned table is listed once the
+    // publication publishes through roots.
+    let demanded = |table: &&Candidate| settings.publication.create || named.contains(&table.name);
+    let listed = |table: &&Candidate| facts.via_root || !partitioned || !table.is_partitioned;
+    let missing: Vec<&Candidate> = tables.missing().filter(demanded).filter(listed).collect();
+    let first = missing.first()?;
+    if facts.all_tables || (settings.publication.create && facts.owned && missing.iter().all(|table| table.owned)) {
+        return None;
+    }
+    let what = format!(
+        "publication \"{name}\" lacks {} chosen tables, {} among them",
+        missing.len(),
+        first.name
+    );
+    let statement = add_statement(name, missing.iter().map(|table| &table.name));
+    Some(
+        error(
+            "publication_tables",
+            what,
+            "the server sends changes of published tables only",
+        )
+        .sql(statement)
+        .advice("run it as the owner of publication and tables, or as a superuser"),
+    )
+}
+
+/// What is wrong with the slot.
+pub(super) fn slot(settings: &Settings, facts: Option<&SlotFacts>) -> Vec<Finding> {
+    let name = &settings.slot.name;
+    let Some(facts) = facts else {
+        if settings.slot.create {
+            return Vec::new();
+        }
+        let what = format!("replication slot \"{name}\" does not exist");
+        let finding = error("slot_missing", what, "it keeps the connector's place in the log");
+        return vec![finding.sql(slot::create_statement(name))];
+    };
+    let mut findings = Vec::new();
+    if facts.plugin == "pgoutput" && facts.database == settings.database && facts.is_lost() {
+        let what = format!("replication slot \"{name}\" was invalidated: the server threw away the log that it needs");
+        let mut finding = error(
+            "slot_lost",
+            what,
+            "changes are missing: a new slot and a new snapshot are needed",
+        )
+        .sql(format!("SELECT pg_drop_replication_slot({})", quote_literal(name)));
+        if !settings.slot.create {
+            finding = finding.sql(slot::create_statement(name));
+        }
+        findings.push(finding.advice("raise max_slot_wal_keep_size so that it does not happen again"));
+    } else if let Err(refused) = check_slot(facts, settings) {
+        let finding = error(
+            "slot_unsuitable",
+            refused.message().to_owned(),
+            "the connector needs a pgoutput slot of its database",
+        );
+        findings.push(finding.advice(refused.fix().unwrap_or_default()));
+    }
+    if let Some(pid) = facts.active_pid {
+        let what = format!("replication slot \"{name}\" is in use by process {pid}");
+        let why = "a slot has one consumer: another copy of the connector waits until it lets go";
+        findings.push(
+            error("slot_active", what, why)
+                .warning()
+                .advice("nothing, if that is this connector at work"),
+        );
+    }
+    findings
+}

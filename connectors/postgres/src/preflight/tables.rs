@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The chosen tables: whether they exist, may be read, have a key and hold only what can be carried.
+
+use super::{Mend, error};
+use crate::protocol::quoting::{quote_identifier, quote_qualified};
+use crate::publication::Candidate;
+use crate::schema::TableShape;
+use crate::settings::Settings;
+use crate::values::{self, PgType};
+use highwater_core::connector::Finding;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) fn findings(role: &str, settings: &Settings, candidates: &[Candidate]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for table in settings.named_tables() {
+        if candidates.iter().all(|candidate| candidate.name != table) {
+            let what = format!("table {table} does not exist, or is temporary or unlogged");
+            let finding = error("unknown_table", what, "`tables.include` names it");
+            findings.push(finding.advice("create the table, or take it out of `tables.include`"));
+        }
+    }
+    if candidates.is_empty() && findings.is_empty() {
+        let what = format!("no table matches {}", settings.tables.include.join(", "));
+        findings.push(error("no_tables", what, "nothing would be captured").advice("correct `tables.include`"));
+    }
+    let role = quote_identifier(role);
+    let hidden: BTreeSet<&str> = candidates
+        .iter()
+        .filter(|table| !table.may_use_schema)
+        .map(|table| table.name.schema.as_str())
+        .collect();
+    for schema in hidden {
+        let what = format!("the role may not use schema \"{schema}\"");
+        let grant = format!("GRANT USAGE ON SCHEMA {} TO {role}", quote_identifier(schema));
+        findings.push(error("schema_privilege", what, "its tables cannot be read without it").sql(grant));
+    }
+    findings.extend(candidates.iter().flat_map(|table| of_table(table, &role)));
+    findings
+}
+
+fn of_table(table: &Candidate, role: &str) -> Vec<Finding> {
+    let name = quote_qualified(&table.name.schema, &table.name.table);
+    let mut findings = Vec::new();
+    if !table.may_select {
+        let what = format!("the role may not select from table {}", table.name);
+        let why = "copies of the table are read with SELECT";
+        findings.push(error("table_privilege", what, why).sql(format!("GRANT SELECT ON {name} TO {role}")));
+    }
+    if table.row_security {
+        let what = format!(
+            "policies of row-level security hide rows of table {} from the role",
+            table.name
+        );
+        let why = "the log has every row, a copy would lack some";
+        findings.push(error("row_security", what, why).sql(format!("ALTER ROLE {role} BYPASSRLS")));
+    }
+    if table.lacks_identity() {
+        let what = format!("table {} has no replica identity", table.name);
+        let why = "once it is published, its updates and deletes would fail";
+        findings.push(
+            error("replica_identity", what, why)
+                .sql(format!("ALTER TABLE {name} REPLICA IDENTITY FULL"))
+                .advice("or better, add a primary key; or exclude the table in `tables.exclude`"),
+        );
+    } else if !table.has_primary_key {
+        let what = format!("table {} has no primary key", table.name);
+        let why = "its events have no key, and it cannot be copied in chunks unless its replica identity is an index";
+        findings.push(
+            error("table_without_key", what, why)
+                .warning()
+                .advice("add a primary key"),
+        );
+    }
+    findings
+}
+
+/// Columns whose types are not carried.
+pub(super) fn columns(shapes: &[TableShape], types: &BTreeMap<u32, PgType>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for shape in shapes {
+        for column in &shape.columns {
+            let refused = match types.get(&column.type_oid) {
+                Some(of) => values::resolve(of, column.type_modifier)
+                    .err()
+                    .map(|refused| refused.reason),
+                None => Some("the type does not exist".into()),
+            };
+            if let Some(reason) = refused {
+                let (name, of) = (&column.name, &column.database_type);
+                let what = format!("column \"{name}\" of table {} has type {of}: {reason}", shape.name);
+                let why = "a value that cannot be carried stops its table; it is never replaced by null";
+                let advice = "leave the column out with a column list in the publication, or exclude the table";
+                findings.push(error("unsupported_column", what, why).advice(advice));
+            }
+        }
+    }
+    findings
+}
