@@ -15,6 +15,8 @@ pub mod journal;
 pub mod journal_check;
 pub mod pipeline_file;
 pub mod process;
+pub mod read_back;
+pub mod socket;
 pub mod table;
 pub mod workload;
 mod writer;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::database::Database;
 use crate::process::Process;
+use crate::socket;
 
 /// A pipeline of Postgres into a transport. JSON is YAML, so it is written as that.
 #[derive(Debug)]
@@ -126,6 +127,25 @@ impl PipelineFile {
     /// Starts `highwater run` with variables in its environment.
     pub fn run_with(&self, environment: &[(&str, &str)]) -> Process {
         Process::start(self.folder(), &["run", &self.path.display().to_string()], environment)
+    }
+
+    /// What the running pipeline says of itself; `None` while none leads.
+    pub async fn status(&self) -> Option<Value> {
+        self.ask(json!({ "do": "status" })).await
+    }
+
+    /// Asks the running pipeline over its socket; what the answer ends with.
+    pub async fn ask(&self, request: Value) -> Option<Value> {
+        socket::ask(&self.folder().join("s"), &request)
+            .await
+            .map(|(_, end)| end)
+    }
+
+    /// Asks the running pipeline over its socket; the items of the answer.
+    pub async fn list(&self, request: Value) -> Option<Vec<Value>> {
+        socket::ask(&self.folder().join("s"), &request)
+            .await
+            .map(|(items, _)| items)
     }
 
     fn write(&self) {

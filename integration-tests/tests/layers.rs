@@ -11,7 +11,11 @@ fn cargo(arguments: &[&str]) -> String {
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .output()
         .expect("cargo runs");
-    assert!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "cargo {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).expect("cargo prints text")
 }
 
@@ -47,7 +51,15 @@ fn every_member_depends_only_on_the_layers_below_it() {
         ("highwater-transport", &["highwater-core"]),
         ("highwater-testkit", &["highwater-core"]),
         ("highwater-simulation", &["highwater-core", "highwater-testkit"]),
-        ("highwater-runtime", &["highwater-core", "highwater-formats", "highwater-transport", "highwater-model"]),
+        (
+            "highwater-runtime",
+            &[
+                "highwater-core",
+                "highwater-formats",
+                "highwater-transport",
+                "highwater-model",
+            ],
+        ),
         // Runtime behind the feature `bin` only; see the next test.
         ("highwater-postgres", &["highwater-core", "highwater-runtime"]),
     ];
@@ -61,10 +73,24 @@ fn every_member_depends_only_on_the_layers_below_it() {
 
 #[test]
 fn embedding_a_connector_pulls_neither_librdkafka_nor_the_runtime() {
-    let tree =
-        cargo(&["tree", "-p", "highwater-postgres", "--no-default-features", "-e", "normal", "--prefix", "none"]);
-    let members: BTreeSet<&str> =
-        tree.lines().filter_map(|line| line.split(' ').next()).filter(|name| name.starts_with("highwater")).collect();
+    let tree = cargo(&[
+        "tree",
+        "-p",
+        "highwater-postgres",
+        "--no-default-features",
+        "-e",
+        "normal",
+        "--prefix",
+        "none",
+    ]);
+    let members: BTreeSet<&str> = tree
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .filter(|name| name.starts_with("highwater"))
+        .collect();
     assert_eq!(members, BTreeSet::from(["highwater-core", "highwater-postgres"]));
-    assert!(!tree.contains("rdkafka"), "embedding the connector pulls librdkafka:\n{tree}");
+    assert!(
+        !tree.contains("rdkafka"),
+        "embedding the connector pulls librdkafka:\n{tree}"
+    );
 }

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reads topics back as a consumer would: committed records only, decoded.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use highwater_core::transport::{Record, StartAt, Transport};
+use highwater_formats::registry::confluent::{ConfluentRegistry, ConfluentSettings};
+use highwater_formats::registry::embedded::EmbeddedRegistry;
+use highwater_formats::{DecodedEvent, Decoder, Format, SchemaRegistry};
+use highwater_transport::embedded::{EmbeddedSettings, EmbeddedTransport};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Headers, Message};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use crate::event::{Event, EventReader};
+
+/// Where events went.
+#[derive(Debug, Clone)]
+pub enum Destination {
+    /// A broker and a registry.
+    Kafka {
+        /// `127.0.0.1:PORT`.
+        brokers: String,
+        /// The registry's address.
+        registry: String,
+    },
+    /// The folder of an embedded transport that no process has open.
+    Embedded {
+        /// The folder.
+        store: PathBuf,
+    },
+}
+
+/// Which records a consumer sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// Those of committed transactions.
+    Committed,
+    /// All of them.
+    Uncommitted,
+}
+
+/// The longest that reading a topic may take.
+const READ_LIMIT: Duration = Duration::from_secs(120);
+/// Records asked of the embedded transport at once.
+const RECORDS_MAX: usize = 10_000;
+
+impl Destination {
+    /// All committed records of topics, from the oldest to the end as it is now; per partition in order. Topics that do
+    /// not exist have none.
+    ///
+    /// # Panics
+    /// When they cannot be read.
+    pub async fn records(&self, topics: &[String]) -> Vec<Record> {
+        match self {
+            Destination::Kafka { brokers, .. } => {
+                let (brokers, topics) = (brokers.clone(), topics.to_vec());
+                tokio::task::spawn_blocking(move || kafka_records(&brokers, &topics, Isolation::Committed))
+                    .await
+                    .expect("the reader ends well")
+            }
+            Destination::Embedded { store } => embedded_records(store, topics).await,
+        }
+    }
+
+    /// The registry that holds the schemas.
+    ///
+    /// # Panics
+    /// When it cannot be opened.
+    pub fn registry(&self) -> Arc<dyn SchemaRegistry> {
+        match self {
+            Destination::Kafka { registry, .. } => {
+                Arc::new(ConfluentRegistry::new(&ConfluentSettings::new(registry)).expect("a registry's address"))
+            }
+            Destination::Embedded { store } => {
+                Arc::new(EmbeddedRegistry::open(&store.join("schemas")).expect("the registry's folder"))
+            }
+        }
+    }
+
+    /// All committed records, decoded from Avro.
+    ///
+    /// # Panics
+    /// When one cannot be decoded.
+    pub async fn decoded(&self, topics: &[String]) -> Vec<(Record, DecodedEvent)> {
+        let records = self.records(topics).await;
+        let mut decoder = Decoder::new(Format::Avro, self.registry());
+        let mut decoded = Vec::with_capacity(records.len());
+        for record in records {
+            let event = decoder.decode(&record).await.unwrap_or_else(|error| {
+                panic!(
+                    "{} {}:{} cannot be decoded: {error}",
+                    record.topic, record.partition, record.offset
+                )
+            });
+            decoded.push((record, event));
+        }
+        decoded
+    }
+
+    /// All committed records of the workload's topics as events, and what is wrong with single ones.
+    pub async fn events(&self, topics: &[String], reader: &EventReader) -> (Vec<Event>, Vec<String>) {
+        let (mut events, mut faults) = (Vec::new(), Vec::new());
+        for (record, decoded) in self.decoded(topics).await {
+            match reader.read(&record, &decoded) {
+                Ok(event) => events.push(event),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        (events, faults)
+    }
+}
+
+async fn embedded_records(store: &Path, topics: &[String]) -> Vec<Record> {
+    let settings = EmbeddedSettings {
+        path: store.to_owned(),
+        ..EmbeddedSettings::default()
+    };
+    let transport = EmbeddedTransport::open(settings).await.expect("the store opens");
+    let have: BTreeSet<String> = transport
+        .topics()
+        .await
+        .expect("its topics")
+        .into_iter()
+        .map(|info| info.name)
+        .collect();
+    let topics: Vec<String> = topics.iter().filter(|topic| have.contains(*topic)).cloned().collect();
+    let mut records = Vec::new();
+    let mut reader = transport
+        .open_reader(&topics, None, StartAt::Earliest)
+        .await
+        .expect("a reader");
+    let end = reader.end().await.expect("the end");
+    let begun = Instant::now();
+    loop {
+        let position = reader.position();
+        if end
+            .iter()
+            .all(|(partition, end)| *end == 0 || position.get(partition).is_some_and(|at| at >= end))
+        {
+            return records;
+        }
+        assert!(begun.elapsed() < READ_LIMIT, "the store's topics {topics:?} do not end");
+        reader
+            .poll(&mut records, RECORDS_MAX, Duration::from_millis(100))
+            .await
+            .expect("records");
+    }
+}
+
+/// Reads topics of Kafka with librdkafka's own consumer, not with the code under test. Blocks.
+///
+/// # Panics
+/// When they cannot be read.
+pub fn kafka_records(brokers: &str, topics: &[String], isolation: Isolation) -> Vec<Record> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", "read-back")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("queued.max.messages.kbytes", "65536")
+        .set(
+            "isolation.level",
+            match isolation {
+                Isolation::Committed => "read_committed",
+                Isolation::Uncommitted => "read_uncommitted",
+            },
+        )
+        .create()
+        .expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    for topic in topics {
+        let metadata = consumer
+            .fetch_metadata(Some(topic), Duration::from_secs(20))
+            .expect("metadata");
+        for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+            list.add_partition_offset(topic, partition.id(), Offset::Beginning)
+                .expect("an offset");
+        }
+    }
+    let mut open = list.count();
+    if open == 0 {
+        return Vec::new();
+    }
+    consumer.assign(&list).expect("an assignment");
+    let begun = Instant::now();
+    let mut records = Vec::new();
+    while open > 0 {
+        assert!(begun.elapsed() < READ_LIMIT, "the topics {topics:?} do not end");
+        match consumer.poll(Duration::from_millis(200)) {
+            Some(Ok(message)) => records.push(record(&message)),
+            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+            Some(Err(error)) => panic!("reading {topics:?}: {error}"),
+            None => {}
+        }
+    }
+    records
+}
+
+fn record(message: &rdkafka::message::BorrowedMessage<'_>) -> Record {
+    let headers = message.headers().map_or_else(Vec::new, |headers| {
+        headers
+            .iter()
+            .map(|header| {
+                (
+                    header.key.to_owned(),
+                    Bytes::copy_from_slice(header.value.unwrap_or_default()),
+                )
+            })
+            .collect()
+    });
+    Record {
+        topic: message.topic().into(),
+        partition: message.partition() as u32,
+        offset: message.offset() as u64,
+        key: message.key().map(Bytes::copy_from_slice),
+        value: message.payload().map(Bytes::copy_from_slice),
+        timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
+        headers,
+    }
+}

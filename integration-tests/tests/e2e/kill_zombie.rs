@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Two copies of a pipeline: one leads, the other waits; a former leader that wakes up writes nothing.
+
+use std::time::Duration;
+
+use highwater_integration_tests::process::Process;
+use highwater_integration_tests::read_back::{Isolation, kafka_records};
+use highwater_integration_tests::workload::Workload;
+use highwater_testbed::wait;
+use serde_json::json;
+
+use crate::scene::{LIMIT, Scene, small_load};
+
+/// Every record in the topics' partitions, aborted ones too.
+fn uncommitted(scene: &Scene, workload: &Workload, brokers: &str) -> Vec<(String, u32, u64)> {
+    kafka_records(brokers, &scene.workload_topics(workload), Isolation::Uncommitted)
+        .into_iter()
+        .map(|record| (record.topic.to_string(), record.partition, record.offset))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_zombie_that_wakes_up_after_its_successor_took_over_writes_nothing() {
+    let scene = Scene::kafka(17, "", &["w.*"]).await;
+    // A frozen consumer keeps its slot until the server gives it up.
+    let name = scene.database.name.clone();
+    scene
+        .database
+        .run(&format!("ALTER DATABASE {name} SET wal_sender_timeout = '2s'"))
+        .await;
+    let mut workload = Workload::prepare(&scene.database, small_load(21)).await;
+    workload.write();
+    let mut zombie = scene.run();
+    scene.copied(&mut zombie).await;
+    workload.wrote(300).await;
+    zombie.signal(libc::SIGSTOP);
+    let twin = scene.file.twin();
+    let mut successor = twin.run();
+    workload.wrote(300).await;
+    workload.stop().await;
+    scene.database.acknowledged(scene.file.name(), LIMIT).await;
+    assert!(successor.is_running(), "{}", successor.err_tail());
+    assert!(
+        twin.status().await.is_some(),
+        "the successor does not lead:\n{}",
+        successor.err_tail()
+    );
+
+    let brokers = highwater_testbed::Kafka::shared().await.unwrap().bootstrap();
+    let before = uncommitted(&scene, &workload, &brokers);
+    zombie.signal(libc::SIGCONT);
+    gives_way(&mut zombie).await;
+    assert_eq!(uncommitted(&scene, &workload, &brokers), before, "the zombie wrote");
+    scene.equals_the_journal(&workload).await;
+    // And it does not come in the way of its successor later.
+    scene.database.run("UPDATE w.ticks SET value = 0 WHERE id = -1").await;
+    scene.database.acknowledged(scene.file.name(), LIMIT).await;
+    zombie.kill9();
+    successor.terminate().await.with_code(0);
+}
+
+/// Waits until a former leader knows that it was replaced: it ends with exit code 75, or it stands by and says so.
+async fn gives_way(zombie: &mut Process) {
+    wait::until(LIMIT, "the zombie's resignation", || {
+        let given_way = !zombie.is_running() || zombie.err().contains("standing by");
+        async move { Ok(given_way.then_some(())) }
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error}\n{}", zombie.err_tail()));
+    if !zombie.is_running() {
+        let ended = zombie.ended(LIMIT).await.with_code(75);
+        assert!(ended.err.contains("another"), "{}", ended.err);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_takes_over_from_a_killed_leader_in_kafka() {
+    let scene = Scene::kafka(15, "", &["w.*"]).await;
+    take_over(scene, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_takes_over_from_a_killed_leader_in_the_embedded_transport() {
+    let scene = Scene::new("", &["w.*"]).await;
+    let store = scene.file.store().display().to_string();
+    take_over(scene, Some(store)).await;
+}
+
+async fn take_over(scene: Scene, shared_store: Option<String>) {
+    let mut workload = Workload::prepare(&scene.database, small_load(22)).await;
+    workload.write();
+    let mut twin = scene.file.twin();
+    if let Some(store) = shared_store {
+        twin.set("transport.embedded.path", json!(store));
+    }
+    let mut leader = scene.run();
+    scene.copied(&mut leader).await;
+    let mut standby = twin.run();
+    standby.tells("waiting to lead", LIMIT).await;
+    workload.wrote(300).await;
+    assert!(twin.status().await.is_none(), "both copies lead");
+    leader.kill9();
+    wait::until(LIMIT, "the standby to lead", || async { Ok(twin.status().await) })
+        .await
+        .unwrap();
+    workload.wrote(300).await;
+    // The killed one comes back and is now the one that waits.
+    let mut late = scene.run();
+    late.tells("waiting to lead", LIMIT).await;
+    workload.stop().await;
+    scene.database.acknowledged(scene.file.name(), LIMIT).await;
+    assert!(scene.file.status().await.is_none(), "the late copy leads too");
+    late.terminate().await.with_code(0);
+    let ended = tokio::time::timeout(Duration::from_secs(30), standby.terminate())
+        .await
+        .unwrap();
+    ended.with_code(0);
+    scene.equals_the_journal(&workload).await;
+}

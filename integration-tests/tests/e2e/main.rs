@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `highwater` from end to end on real servers: one binary, for linking it takes longer than most of its tests.
+
+mod bad_days;
+mod bad_postgres;
+mod bad_settings;
+mod flow_first;
+mod flow_rows;
+mod flow_schema;
+mod kill;
+mod kill_zombie;
+mod scene;
+mod workload_journal;
