@@ -233,7 +233,6 @@ fn read_remembered<P: Position>(input: &mut Reader<'_>, engine: &mut Engine<P>) 
         let slot = engine.slot(&table);
         let touch = if whole { Touch::Whole } else { Touch::Partial };
         engine.remembered.record(slot, key, &commit, touch);
-        engine.newest = engine.newest.clone().max(commit);
     }
     Ok(())
 }

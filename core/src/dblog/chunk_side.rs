@@ -108,6 +108,11 @@ impl<P: Position> Engine<P> {
             return self.restart(at, false);
         }
         self.narrow(at, &rows);
+        if let ReadView::Transactions(view) = &rows.view
+            && !self.windows[at].recording
+        {
+            self.windows[at].view = Some(view.clone());
+        }
         self.windows[at].hold(rows, moment);
         self.ask_high(at, actions);
         if self.open.is_none() {
@@ -156,6 +161,19 @@ impl<P: Position> Engine<P> {
         self.counters.reads_repeated += 1;
         let window = &mut self.windows[at];
         window.reads_repeated += 1;
+        if window.way == Reconcile::AsOf && self.settings.as_of_fallback == AsOfFallback::Windows {
+            // The moment that the reader sees is behind what is remembered, and will stay so.
+            let (snapshot, slot) = (window.snapshot, window.slot);
+            self.restart(at, false);
+            let copy = self
+                .copies
+                .iter_mut()
+                .find(|copy| copy.snapshot == snapshot && copy.slot == slot);
+            if let Some(copy) = copy {
+                copy.way = Reconcile::Window;
+            }
+            return;
+        }
         if window.reads_repeated == self.settings.reads_repeated_max.max(1) {
             let message = format!(
                 "{} reads of a chunk did not see a transaction that the log has delivered; is a commit waiting for a \

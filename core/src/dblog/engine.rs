@@ -58,7 +58,6 @@ pub struct Engine<P> {
     // The log.
     pub(super) resume: ResumePoint<P>,
     pub(super) delivered: P,
-    pub(super) newest: P,
     pub(super) open: Option<TransactionId>,
     pub(super) skip: Option<InsideTransaction<P>>,
     pub(super) skipping: bool,
@@ -103,7 +102,6 @@ impl<P: Position> Engine<P> {
             skip: start.inside.clone(),
             resume: start,
             delivered: position.clone(),
-            newest: position.clone(),
             open: None,
             skipping: false,
             events: 0,

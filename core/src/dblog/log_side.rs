@@ -40,11 +40,7 @@ impl<P: Position> Engine<P> {
         // Everything before this transaction is delivered: marks at positions in between are reached.
         self.reach(Some(commit), actions);
         self.forwarded.insert(transaction.0);
-        for window in &mut self.windows {
-            if window.way == Reconcile::Window && !window.recording && window.stage == Stage::Reading {
-                window.must_see.insert(transaction.0);
-            }
-        }
+        self.leaves_before_low_marks(transaction);
         self.open = Some(transaction);
         if let Some(skip) = &mut self.skip
             && skip.transaction == transaction
@@ -52,6 +48,24 @@ impl<P: Position> Engine<P> {
             self.skipping = true;
             if self.mutated.breaks(Mutation::SplitOrdinal) {
                 skip.ordinal += 1;
+            }
+        }
+    }
+
+    /// A transaction stands before the low marks that were not seen yet: their reads have to see it, also those that are
+    /// done already (a log that is behind its marks delivers it after the rows came).
+    fn leaves_before_low_marks(&mut self, transaction: TransactionId) {
+        let unchecked = self.mutated.breaks(Mutation::ReadViewCheck);
+        for window in &mut self.windows {
+            if window.way != Reconcile::Window || window.recording {
+                continue;
+            }
+            if window.stage != Stage::MarkingLow {
+                window.must_see.insert(transaction.0);
+            }
+            if window.view.as_ref().is_some_and(|view| !view.sees(transaction)) && !unchecked {
+                window.let_go();
+                self.counters.reads_repeated += 1;
             }
         }
     }
@@ -91,7 +105,7 @@ impl<P: Position> Engine<P> {
         for window in &mut self.windows {
             if window.low.id == Some(mark) && window.low.seen_at.is_none() {
                 window.low.seen_at = Some(position.clone());
-                window.recording = true;
+                window.record();
                 known = true;
             } else if window.high.id == Some(mark) && window.high.seen_at.is_none() {
                 window.high.seen_at = Some(position.clone());
@@ -216,9 +230,6 @@ impl<P: Position> Engine<P> {
         if unordered && *commit <= self.delivered {
             return false;
         }
-        if self.newest < *commit {
-            self.newest = commit.clone();
-        }
         if change.op == Op::Truncate {
             self.remembered.record_truncate(slot, commit);
         }
@@ -237,7 +248,7 @@ impl<P: Position> Engine<P> {
         if let Some(old_key) = change.old_key() {
             self.remembered.record(slot, old_key, commit, Touch::Whole);
         }
-        if self.remembered.overflows(&self.delivered, &self.newest) {
+        if self.remembered.overflows(&self.delivered) {
             self.memory_overflowed();
         }
         true

@@ -4,7 +4,7 @@
 //! Complete for every change that was delivered and committed after `floor`. A chunk read at T may be judged by it if
 //! T >= `floor`: a key remembered with a later commit than T has left newer than the chunk's row. Commits at or before
 //! the log's proven progress need no memory to be told from repeats. Held in memory only, up to a cap; past it the floor
-//! rises, and chunks that were read below it are read again.
+//! rises to the log's proven progress, and chunks that were read below it are read again.
 
 use crate::dblog::window::{KeyMap, Touch};
 use crate::schema::Key;
@@ -94,21 +94,15 @@ impl<P: Clone + Ord> Remembered<P> {
         }
     }
 
-    /// Whether the cap is passed; then `delivered` becomes the floor, and if that is not enough, everything is forgotten
-    /// and `newest` does.
-    pub(super) fn overflows(&mut self, delivered: &P, newest: &P) -> bool {
-        if self.len <= self.keys_max {
+    /// Whether the cap is passed by what is remembered for chunks; then `delivered` becomes the floor. What changed after
+    /// `delivered` is kept in any case, or repeats could not be told from news: the source bounds it by how often it says
+    /// how far it is complete.
+    pub(super) fn overflows(&mut self, delivered: &P) -> bool {
+        if self.len <= self.keys_max || self.floor >= *delivered {
             return false;
         }
-        if self.floor < *delivered {
-            self.floor = delivered.clone();
-        }
+        self.floor = delivered.clone();
         self.prune();
-        if self.len > self.keys_max {
-            self.tables.clear();
-            self.len = 0;
-            self.floor = self.floor.clone().max(newest.clone());
-        }
         true
     }
 

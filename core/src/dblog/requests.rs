@@ -11,6 +11,7 @@ use crate::dblog::copy::{CopyCounts, CopyState, KeyQueue, TableCopy};
 use crate::dblog::engine::{Engine, FINISHED_COPIES_SHOWN_MAX};
 use crate::dblog::forwarded::Forwarded;
 use crate::dblog::input::{Control, SnapshotId, SnapshotRows, SnapshotScope};
+use crate::dblog::settings::AsOfFallback;
 use crate::dblog::window::{Mark, Part, Segment, Stage, Touched, Window};
 use crate::position::{MarkId, Position};
 use crate::schema::{Key, TableName};
@@ -161,6 +162,13 @@ impl<P: Position> Engine<P> {
 
     fn open_window(&mut self, at: usize, part: Part, actions: &mut Vec<Action<P>>) {
         let copy = &self.copies[at];
+        // A reader that sees one fixed moment would read a key's old row again and again.
+        let fixed_moment = self.settings.as_of_fallback == AsOfFallback::Windows && matches!(part, Part::Keys(_));
+        let way = if copy.way == Reconcile::AsOf && fixed_moment {
+            Reconcile::Window
+        } else {
+            copy.way
+        };
         let chunk = ChunkId(self.next_chunk);
         self.next_chunk += 1;
         let mut window = Window {
@@ -168,12 +176,13 @@ impl<P: Position> Engine<P> {
             snapshot: copy.snapshot,
             slot: copy.slot,
             part,
-            way: copy.way,
+            way,
             stage: Stage::MarkingLow,
             low: Mark::default(),
             high: Mark::default(),
             recording: false,
             must_see: Forwarded::new(self.settings.forwarded_runs_max),
+            view: None,
             touched: Touched::default(),
             shape_news: None,
             held: None,
@@ -198,6 +207,7 @@ impl<P: Position> Engine<P> {
     pub(super) fn queue_repair(&mut self, snapshot: SnapshotId, slot: usize, key: Key, actions: &mut Vec<Action<P>>) {
         self.counters.repairs_queued += 1;
         let queue_max = self.settings.repair_queue_max as usize;
+        let fixed_moment = self.reconcile == Reconcile::AsOf && self.settings.as_of_fallback == AsOfFallback::Windows;
         let Some(copy) = self
             .copies
             .iter_mut()
@@ -208,6 +218,9 @@ impl<P: Position> Engine<P> {
         copy.keys.push(key);
         if copy.keys.len() > queue_max {
             copy.keys.clear();
+            if fixed_moment {
+                copy.way = Reconcile::Window;
+            }
             copy.todo
                 .retain(|segment| segment.after.is_some() || segment.through.is_some());
             copy.todo.push_back(Segment::default());

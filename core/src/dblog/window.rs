@@ -10,7 +10,7 @@ use crate::connector::{ChunkRows, ChunkScope, Reconcile};
 use crate::dblog::forwarded::Forwarded;
 use crate::dblog::input::SnapshotId;
 use crate::image::RowImage;
-use crate::position::MarkId;
+use crate::position::{MarkId, TransactionSnapshot};
 use crate::schema::{Key, SchemaFingerprint, TableSchema};
 
 /// Hash maps whose behaviour does not differ from run to run. Nothing depends on their order of iteration.
@@ -193,6 +193,8 @@ pub(super) struct Window<P> {
     pub recording: bool,
     /// Transactions that left before recording began: the read has to see them.
     pub must_see: Forwarded,
+    /// What the rows' read saw, while recording has not begun: more may leave that it has to see.
+    pub view: Option<TransactionSnapshot>,
     pub touched: Touched,
     /// The last shape that the table took on since the window was opened, if any.
     pub shape_news: Option<SchemaFingerprint>,
@@ -211,6 +213,21 @@ impl<P: Clone + Ord> Window<P> {
             Part::Segment(_) => crate::change::Capture::Chunk(self.chunk),
             Part::Keys(_) => crate::change::Capture::Repair(self.chunk),
         }
+    }
+
+    /// From here on the log's events are recorded.
+    pub(super) fn record(&mut self) {
+        self.recording = true;
+        self.view = None;
+    }
+
+    /// The rows that are here turn out to have been read too early; they are read again under the same low mark.
+    pub(super) fn let_go(&mut self) {
+        self.held = None;
+        self.view = None;
+        self.high = Mark::default();
+        self.stage = Stage::Stale;
+        self.reads_repeated += 1;
     }
 
     /// Whether the read occupies a chunk reader, or soon will.
@@ -275,7 +292,7 @@ impl<P: Clone + Ord> Window<P> {
             }
         }
         if self.low.seen_at.is_some() {
-            self.recording = true;
+            self.record();
         }
     }
 }

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What may happen next in a life, and how often.
+
+use highwater_core::connector::ChunkScope;
+use highwater_core::dblog::input::{Control, Input, SnapshotRows, SnapshotScope};
+use highwater_core::error::Class;
+use highwater_core::position::MarkPlace;
+use highwater_testkit::model::read::See;
+use highwater_testkit::model::{ModelPosition, Write, key_of_id};
+use rand::Rng;
+
+use crate::life::{Asked, Cursor, Life, Reply};
+use crate::scenario::Source;
+
+impl Life<'_> {
+    fn one_in(&mut self, many: u32) -> bool {
+        self.rng.random_range(0..many) == 0
+    }
+
+    fn percent(&mut self, percent: u32) -> bool {
+        self.rng.random_range(0..100) < percent
+    }
+
+    /// One step of an unquiet time.
+    pub(crate) fn unrest(&mut self) -> Result<(), String> {
+        if self.rng.random_range(0..1_000) < self.scenario.crash_permille {
+            return self.crash();
+        }
+        match self.rng.random_range(0..100) {
+            0..22 => self.write(),
+            22..30 => self.end_transaction(),
+            30..36 => self.reveal(),
+            36..56 => {
+                let items_max = self.rng.random_range(1..=6);
+                return self.deliver(items_max);
+            }
+            56..70 => self.do_asked(),
+            70..82 => return self.do_reply(),
+            82..85 => return self.step(Input::Retry),
+            85..89 => return self.step(Input::CheckpointDue),
+            89..92 => self.outlet.commit(),
+            92..94 => return self.hear_of_commit(),
+            94..96 => self.do_acknowledge(),
+            96..98 => return self.request_missing(),
+            98 => return self.steer(),
+            _ => return self.rare(),
+        }
+        Ok(())
+    }
+
+    /// One step on the way to rest: the same machinery, without writers and faults.
+    pub(crate) fn calm_step(&mut self) -> Result<(), String> {
+        match self.rng.random_range(0..7) {
+            0 => self.deliver(16)?,
+            1 => self.do_asked(),
+            2 => self.do_reply()?,
+            3 => self.step(Input::Retry)?,
+            4 => self.step(Input::CheckpointDue)?,
+            5 => self.outlet.commit(),
+            _ => {
+                self.hear_of_commit()?;
+                self.do_acknowledge();
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) {
+        let mut writes = Vec::new();
+        for _ in 0..self.rng.random_range(1..=4) {
+            let table = self.rng.random_range(0..self.scenario.tables);
+            let id = self.rng.random_range(0..self.scenario.ids);
+            let partial = self.scenario.partial_percent;
+            let moves = self.scenario.source != Source::Moments;
+            writes.push(match self.rng.random_range(0..20) {
+                0..12 => Write::Put {
+                    table,
+                    id,
+                    big: !self.percent(partial),
+                },
+                12..16 => Write::Delete { table, id },
+                16..18 if moves => Write::Move {
+                    table,
+                    id,
+                    to: self.rng.random_range(0..self.scenario.ids),
+                },
+                _ => Write::Elsewhere,
+            });
+        }
+        let xid = self.database.begin(writes);
+        if !self.one_in(4) {
+            self.commit(xid);
+        }
+    }
+
+    fn commit(&mut self, xid: u64) {
+        let visible = !self.percent(self.scenario.invisible_percent);
+        self.database.commit(xid, visible);
+    }
+
+    fn end_transaction(&mut self) {
+        let open: Vec<u64> = self.database.open_transactions().collect();
+        if self.one_in(10) {
+            self.database.waste_xid();
+        }
+        if open.is_empty() {
+            return;
+        }
+        let xid = open[self.rng.random_range(0..open.len())];
+        if self.one_in(8) {
+            self.database.rollback(xid);
+        } else {
+            self.commit(xid);
+        }
+    }
+
+    fn reveal(&mut self) {
+        let invisible: Vec<u64> = self.database.invisible_transactions().collect();
+        if !invisible.is_empty() {
+            self.database
+                .reveal(invisible[self.rng.random_range(0..invisible.len())]);
+        }
+    }
+
+    pub(crate) fn settle_transactions(&mut self) {
+        for xid in self.database.open_transactions().collect::<Vec<_>>() {
+            self.database.commit(xid, true);
+        }
+        for xid in self.database.invisible_transactions().collect::<Vec<_>>() {
+            self.database.reveal(xid);
+        }
+    }
+
+    /// The database does one of the things that it was asked for; it may fail before or behind it.
+    fn do_asked(&mut self) {
+        if self.asked.is_empty() {
+            return;
+        }
+        let asked = self.asked.swap_remove(self.rng.random_range(0..self.asked.len()));
+        let chunk = match &asked {
+            Asked::Mark(_, chunk) => *chunk,
+            Asked::Read(request) => request.chunk,
+        };
+        let fails = !self.calm && self.percent(self.scenario.fault_percent);
+        if fails && self.rng.random() {
+            self.replies.push(Reply::Failed(chunk, Class::Retryable));
+            return;
+        }
+        let reply = match asked {
+            Asked::Mark(mark, _) => match self.scenario.source {
+                Source::MarksAtPositions => {
+                    Reply::Marked(mark, MarkPlace::AtPosition(ModelPosition(self.database.end())))
+                }
+                _ => {
+                    self.database.mark(mark, self.run);
+                    Reply::Marked(mark, MarkPlace::InLog(mark))
+                }
+            },
+            Asked::Read(request) => {
+                let see = self.see(&request.scope, self.marked.contains(&chunk));
+                match self.database.read(&request, see) {
+                    Some(rows) => Reply::Read(chunk, rows),
+                    None => Reply::Failed(chunk, Class::User),
+                }
+            }
+        };
+        self.replies.push(if fails {
+            Reply::Failed(chunk, Class::Retryable)
+        } else {
+            reply
+        });
+    }
+
+    fn see(&mut self, _scope: &ChunkScope, marked: bool) -> See {
+        match self.scenario.source {
+            Source::MarksInLog | Source::MarksAtPositions => See::Transactions,
+            Source::OneOrder => See::Ordered,
+            Source::ExportedSnapshot if marked => See::Transactions,
+            Source::ExportedSnapshot => See::At(self.log_start),
+            Source::Moments => {
+                let resolved = match &self.cursor {
+                    Cursor::Unordered(cursor) => cursor.resolved(),
+                    Cursor::Ordered(cursor) => cursor.position(),
+                };
+                See::At(self.rng.random_range(resolved..=self.database.end()))
+            }
+        }
+    }
+
+    fn do_reply(&mut self) -> Result<(), String> {
+        if self.replies.is_empty() {
+            return Ok(());
+        }
+        let reply = self.replies.swap_remove(self.rng.random_range(0..self.replies.len()));
+        self.step(match reply {
+            Reply::Marked(mark, place) => Input::MarkWritten { mark, place },
+            Reply::Read(chunk, rows) => Input::ChunkRead { chunk, rows },
+            Reply::Failed(chunk, class) => Input::ChunkFailed {
+                chunk,
+                class,
+                message: "injected".to_owned(),
+            },
+        })
+    }
+
+    fn hear_of_commit(&mut self) -> Result<(), String> {
+        match self.outlet.reply() {
+            Some(id) => self.step(Input::CheckpointSaved(id)),
+            None => Ok(()),
+        }
+    }
+
+    fn do_acknowledge(&mut self) {
+        if let Some(position) = self.acknowledge.take() {
+            self.database.acknowledged = self.database.acknowledged.max(position);
+        }
+    }
+
+    /// A person steers.
+    fn steer(&mut self) -> Result<(), String> {
+        let Some(&snapshot) = self.running.iter().next() else {
+            return Ok(());
+        };
+        let control = match self.rng.random_range(0..8) {
+            0..3 => Control::Pause(snapshot),
+            3..6 => Control::Resume(snapshot),
+            6 => Control::Throttle {
+                windows_max: self.rng.random_range(0..4),
+            },
+            _ => {
+                self.incomplete.extend(0..self.scenario.tables);
+                Control::Cancel(snapshot)
+            }
+        };
+        self.step(Input::Control(control))
+    }
+
+    /// A truncation, a new column, a table dropped, an extra copy, a horizon.
+    fn rare(&mut self) -> Result<(), String> {
+        let table = self.rng.random_range(0..self.scenario.tables);
+        let ordered = self.scenario.source != Source::Moments;
+        let reshapes = matches!(
+            self.scenario.source,
+            Source::MarksInLog | Source::MarksAtPositions | Source::OneOrder
+        );
+        match self.rng.random_range(0..12) {
+            0..2 if ordered => {
+                self.database.truncate(table);
+            }
+            2..5 if reshapes => {
+                self.database.add_column(table);
+            }
+            5 if reshapes && self.one_in(4) => {
+                self.database.drop_table(table);
+            }
+            6..8 => {
+                let horizon = self.database.view().xmin;
+                return self.step(Input::VisibilityHorizon(horizon));
+            }
+            _ => return self.extra_copy(table),
+        }
+        Ok(())
+    }
+
+    fn extra_copy(&mut self, table: usize) -> Result<(), String> {
+        if self.database.tables[table].dropped {
+            return Ok(());
+        }
+        let ids = self.scenario.ids;
+        let mut key = || key_of_id(self.rng.random_range(0..ids));
+        let rows = match [key(), key(), key()] {
+            [a, b, c] if a != b && b != c => SnapshotRows::Keys(vec![a, b, c]),
+            [a, _, _] if a.as_bytes().last().is_some_and(|byte| byte % 2 == 0) => SnapshotRows::Range {
+                after: Some(a),
+                through: None,
+            },
+            [a, ..] if a.as_bytes().last().is_some_and(|byte| byte % 3 == 0) => SnapshotRows::Condition("even".into()),
+            _ => SnapshotRows::Range {
+                after: None,
+                through: Some(key_of_id(ids / 2)),
+            },
+        };
+        let table = self.database.tables[table].name().clone();
+        self.step(Input::Snapshot(vec![SnapshotScope { table, rows }]))
+    }
+}

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A database in memory, small enough to know everything about it: tables, transactions, a log in commit order, and,
+//! apart from it, what a read can see. Rows keep every version they ever had: the journal.
+
+pub mod database;
+pub mod log;
+pub mod read;
+pub mod rows;
+
+pub use database::{Database, Version, Write};
+pub use log::{LogCursor, LogRecord};
+pub use rows::{ModelPosition, ModelRow, ModelTable, key_of_id};
