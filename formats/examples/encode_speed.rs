@@ -12,7 +12,7 @@ use std::time::Duration;
 use fixture::{Bench, change, column, record, table};
 use highwater_core::change::{Change, Op};
 use highwater_core::image::RowImage;
-use highwater_core::transport::RecordBatch;
+use highwater_core::transport::{Record, RecordBatch};
 use highwater_core::value::{TimeUnit, ValueType};
 use highwater_formats::{Decoder, EncoderSettings, Format, Outcome, SchemaRegistry};
 
@@ -77,19 +77,30 @@ async fn encode(name: &str, settings: EncoderSettings, changes: &[Change<u64>], 
     report(&format!("{name} encode"), started, rows, bytes);
 
     let record = record(bench.encode(&changes[0]).await.iter().next().expect("a record"));
-    let mut decoder = Decoder::new(settings.format, Arc::clone(&bench.registry) as Arc<dyn SchemaRegistry>);
-    let (rows, started) = (rows / 4, cpu_time());
+    let decoder = || Decoder::new(settings.format, Arc::clone(&bench.registry) as Arc<dyn SchemaRegistry>);
+    decode(&format!("{name} decode"), decoder(), &record, rows / 4).await;
+    decode(
+        &format!("{name} decode, no source"),
+        decoder().without_source(),
+        &record,
+        rows / 4,
+    )
+    .await;
+}
+
+async fn decode(name: &str, mut decoder: Decoder, record: &Record, rows: usize) {
+    let started = cpu_time();
     for _ in 0..rows {
-        let event = decoder.decode(&record).await.expect("a record that reads back");
+        let event = decoder.decode(record).await.expect("a record that reads back");
         assert!(event.after().is_some());
     }
-    report(&format!("{name} decode"), started, rows, 0);
+    report(name, started, rows, 0);
 }
 
 fn report(name: &str, started: Duration, rows: usize, bytes: usize) {
     let seconds = (cpu_time() - started).as_secs_f64();
     println!(
-        "{name:<24} {:>6.3} CPU-s per million, {:>9.0} per s, {:>4} bytes each",
+        "{name:<36} {:>6.3} CPU-s per million, {:>9.0} per s, {:>4} bytes each",
         seconds / rows as f64 * 1e6,
         rows as f64 / seconds,
         bytes / rows

@@ -38,11 +38,7 @@ impl<'a> Comparison<'a> {
             }
             (Node::Union(branches), _) => {
                 if !branches.iter().any(|branch| self.fits(branch, writer)) {
-                    let kind = describe(self.writer, writer);
-                    self.obstacle(
-                        path,
-                        format!("{kind} was written, and no branch of the new union reads it"),
-                    );
+                    self.no_branch(branches, writer, path);
                 }
             }
             (Node::Array(reader), Node::Array(writer)) => self.node(reader, writer, &format!("{path}/items")),
@@ -53,6 +49,18 @@ impl<'a> Comparison<'a> {
                 let (old, new) = (describe(self.writer, writer), describe(self.reader, reader));
                 self.obstacle(path, format!("{old} was written, which {new} cannot read"));
             }
+        }
+    }
+
+    /// Names what keeps the branch of the same name from reading it, where there is one.
+    fn no_branch(&mut self, branches: &'a [Node], writer: &'a Node, path: &str) {
+        let kind = describe(self.writer, writer);
+        match branches.iter().find(|branch| describe(self.reader, branch) == kind) {
+            Some(namesake) => self.node(namesake, writer, path),
+            None => self.obstacle(
+                path,
+                format!("{kind} was written, and no branch of the new union reads it"),
+            ),
         }
     }
 

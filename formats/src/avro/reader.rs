@@ -29,12 +29,13 @@ impl From<Corrupt> for Error {
     }
 }
 
-/// Reads one value that takes all of `bytes`.
-pub(crate) fn read(schema: &AvroSchema, bytes: &[u8]) -> Result<Value, Corrupt> {
+/// Reads one value that takes all of `bytes`. Of a record, the field `without` is passed over.
+pub(crate) fn read(schema: &AvroSchema, bytes: &[u8], without: Option<&str>) -> Result<Value, Corrupt> {
     let mut reader = Reader {
         named: &schema.named,
         rest: bytes,
         text: Vec::new(),
+        without,
     };
     let value = reader.value(&schema.root, 0)?;
     if reader.rest.is_empty() {
@@ -48,6 +49,7 @@ struct Reader<'a> {
     named: &'a [Named],
     rest: &'a [u8],
     text: Vec<u8>,
+    without: Option<&'a str>,
 }
 
 impl<'a> Reader<'a> {
@@ -118,10 +120,33 @@ impl<'a> Reader<'a> {
     fn record(&mut self, fields: &'a [Field], depth: usize) -> Result<Value, Corrupt> {
         let mut record = Map::with_capacity(fields.len());
         for field in fields {
+            if depth == 0 && self.without == Some(field.name.as_str()) {
+                self.skip(&field.node, 1)?;
+                continue;
+            }
             let value = self.value(&field.node, depth + 1)?;
             record.insert(field.name.clone(), value);
         }
         Ok(Value::Object(record))
+    }
+
+    /// Passes over a value. What is rare is read and dropped.
+    fn skip(&mut self, node: &Node, depth: usize) -> Result<(), Corrupt> {
+        match node {
+            Node::Int | Node::Long => self.long().map(drop),
+            Node::Bytes | Node::String | Node::Decimal { .. } => self.octets().map(drop),
+            Node::Union(branches) => {
+                let branch = usize::try_from(self.long()?)
+                    .ok()
+                    .and_then(|branch| branches.get(branch));
+                self.skip(branch.ok_or(Corrupt("a union has no such branch"))?, depth + 1)
+            }
+            Node::Named(at) if depth <= DEPTH_MAX => match self.named.get(*at).map(|named| &named.shape) {
+                Some(Shape::Record(fields)) => fields.iter().try_for_each(|field| self.skip(&field.node, depth + 1)),
+                _ => self.value(node, depth).map(drop),
+            },
+            _ => self.value(node, depth).map(drop),
+        }
     }
 
     fn array_of(&mut self, items: &Node, depth: usize) -> Result<Value, Corrupt> {
@@ -229,16 +254,16 @@ mod tests {
                 {"name":"f","type":{"type":"fixed","name":"F","size":2,"logicalType":"decimal","scale":1}}]}"#,
         );
         let bytes = [4, 2, 3, 0, 2, 2, b'k', 1, 0, 2, 0xff, 0xf6];
-        let value = read(&schema.unwrap(), &bytes).unwrap();
+        let value = read(&schema.unwrap(), &bytes, None).unwrap();
         assert_eq!(value, json!({"a": [1, -2], "m": {"k": true}, "e": "Y", "f": "-1.0"}));
     }
 
     #[test]
     fn bytes_left_over_and_bytes_missing_are_corrupt() {
         let schema = AvroSchema::parse("\"string\"").unwrap();
-        assert_eq!(read(&schema, &[2, b'a', 0]), Err(Corrupt("bytes are left over")));
-        assert_eq!(read(&schema, &[4, b'a']), Err(Corrupt("it ends too early")));
-        assert_eq!(read(&schema, &[1]), Err(Corrupt("a length is negative")));
+        assert_eq!(read(&schema, &[2, b'a', 0], None), Err(Corrupt("bytes are left over")));
+        assert_eq!(read(&schema, &[4, b'a'], None), Err(Corrupt("it ends too early")));
+        assert_eq!(read(&schema, &[1], None), Err(Corrupt("a length is negative")));
     }
 
     proptest! {
@@ -249,7 +274,7 @@ mod tests {
                     {"name":"n","type":["null","R"]},
                     {"name":"a","type":{"type":"array","items":["null","double","string"]}}]}"#,
             ).unwrap();
-            let _ = read(&schema, &bytes);
+            let _ = read(&schema, &bytes, None);
         }
     }
 }
