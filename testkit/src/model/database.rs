@@ -16,6 +16,8 @@ pub struct Version {
     pub xid: u64,
     /// Where it committed.
     pub commit: u64,
+    /// Which of its transaction's changes made it, from 1.
+    pub ordinal: u64,
     /// The row, or `None` if it was deleted.
     pub row: Option<ModelRow>,
 }
@@ -157,12 +159,13 @@ impl Database {
     }
 
     fn apply(&mut self, xid: u64, commit: u64, write: Write, changes: &mut Vec<LoggedChange>) {
+        let made = (xid, commit, changes.len() as u64 + 1);
         let (table, op) = match write {
             Write::Elsewhere => (0, LoggedOp::Elsewhere),
             Write::Put { table, id, big } => {
                 let before = self.last(table, id).cloned();
                 let row = self.write_row(table, before.as_ref(), big);
-                self.push(table, id, xid, commit, Some(row.clone()));
+                self.push((table, id), made, Some(row.clone()));
                 let op = match before {
                     None => LoggedOp::Insert { id, row },
                     Some(_) => LoggedOp::Update {
@@ -178,7 +181,7 @@ impl Database {
                 if self.last(table, id).is_none() {
                     return;
                 }
-                self.push(table, id, xid, commit, None);
+                self.push((table, id), made, None);
                 (table, LoggedOp::Delete { id })
             }
             Write::Move { table, id, to } => {
@@ -186,8 +189,8 @@ impl Database {
                     return;
                 };
                 let row = self.write_row(table, Some(&before), false);
-                self.push(table, id, xid, commit, None);
-                self.push(table, to, xid, commit, Some(row.clone()));
+                self.push((table, id), made, None);
+                self.push((table, to), made, Some(row.clone()));
                 (
                     table,
                     LoggedOp::Update {
@@ -213,7 +216,12 @@ impl Database {
         let commit = self.end() + 1;
         for versions in self.tables[table].rows.values_mut() {
             if versions.last().is_some_and(|version| version.row.is_some()) {
-                versions.push(Version { xid, commit, row: None });
+                versions.push(Version {
+                    xid,
+                    commit,
+                    ordinal: 1,
+                    row: None,
+                });
             }
         }
         let shape = self.tables[table].shape().clone();
@@ -277,12 +285,14 @@ impl Database {
         ModelRow { cells }
     }
 
-    fn push(&mut self, table: usize, id: u64, xid: u64, commit: u64, row: Option<ModelRow>) {
-        self.tables[table]
-            .rows
-            .entry(id)
-            .or_default()
-            .push(Version { xid, commit, row });
+    fn push(&mut self, at: (usize, u64), made: (u64, u64, u64), row: Option<ModelRow>) {
+        let (xid, commit, ordinal) = made;
+        self.tables[at.0].rows.entry(at.1).or_default().push(Version {
+            xid,
+            commit,
+            ordinal,
+            row,
+        });
     }
 
     /// What a read that begins now sees.

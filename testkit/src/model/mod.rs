@@ -6,6 +6,7 @@ pub mod database;
 pub mod log;
 pub mod read;
 pub mod rows;
+pub mod write_times;
 
 pub use database::{Database, Version, Write};
 pub use log::{LogCursor, LogRecord};

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Faults to wrap around any connector: the next call of a named operation fails with a chosen error, before it reaches
+//! the connector or after it took effect.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use highwater_core::change::LogItem;
+use highwater_core::connector::{
+    Capabilities, Catalog, ChunkReader, ChunkRequest, ChunkRows, Finding, LogReader, SourceConnector, WatermarkWriter,
+};
+use highwater_core::position::{MarkId, MarkPlace, ResumePoint, RunId};
+use highwater_core::schema::{Key, TableName};
+use highwater_core::source_block::SourceBlock;
+use highwater_core::{Error, ErrorKind, Result};
+
+/// A call that can fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// [`SourceConnector::discover`].
+    Discover,
+    /// [`SourceConnector::open_log`].
+    OpenLog,
+    /// [`SourceConnector::open_chunks`].
+    OpenChunks,
+    /// [`SourceConnector::open_watermarks`].
+    OpenWatermarks,
+    /// [`LogReader::next`].
+    NextLog,
+    /// [`LogReader::acknowledge`].
+    Acknowledge,
+    /// [`ChunkReader::read`].
+    ReadChunk,
+    /// [`WatermarkWriter::mark`].
+    Mark,
+    /// [`WatermarkWriter::visibility_horizon`].
+    VisibilityHorizon,
+}
+
+/// When a fault strikes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strike {
+    /// The call does nothing.
+    Before,
+    /// The call takes effect and its reply is lost.
+    After,
+}
+
+/// The faults that are to come. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct FaultPlan(Arc<Mutex<HashMap<Operation, VecDeque<(Strike, ErrorKind)>>>>);
+
+impl FaultPlan {
+    /// The next call of `operation` that no earlier fault takes fails.
+    pub fn fail_next(&self, operation: Operation, strike: Strike, kind: ErrorKind) {
+        self.lock().entry(operation).or_default().push_back((strike, kind));
+    }
+
+    /// Faults of `operation` that have not struck.
+    pub fn left(&self, operation: Operation) -> usize {
+        self.lock().get(&operation).map_or(0, VecDeque::len)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Operation, VecDeque<(Strike, ErrorKind)>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn around<T>(&self, operation: Operation, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let fault = self.lock().get_mut(&operation).and_then(VecDeque::pop_front);
+        let Some((strike, kind)) = fault else { return call.await };
+        if strike == Strike::After {
+            call.await?;
+        }
+        Err(Error::new(kind, format!("injected fault in {operation:?}")))
+    }
+}
+
+/// A connector, log, chunk reader or mark writer with faults around it.
+#[derive(Debug)]
+pub struct Faulty<T> {
+    inner: T,
+    plan: FaultPlan,
+}
+
+impl<T> Faulty<T> {
+    /// Wraps `inner`.
+    pub fn new(inner: T, plan: FaultPlan) -> Self {
+        Faulty { inner, plan }
+    }
+}
+
+impl<C: SourceConnector> SourceConnector for Faulty<C> {
+    type Position = C::Position;
+    type Log = Faulty<C::Log>;
+    type Chunks = Faulty<C::Chunks>;
+    type Watermarks = Faulty<C::Watermarks>;
+
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn source_block(&self) -> Arc<dyn SourceBlock<C::Position>> {
+        self.inner.source_block()
+    }
+
+    async fn preflight(&self) -> Result<Vec<Finding>> {
+        self.inner.preflight().await
+    }
+
+    async fn discover(&self) -> Result<Catalog> {
+        self.plan.around(Operation::Discover, self.inner.discover()).await
+    }
+
+    async fn open_log(&self, from: Option<&ResumePoint<C::Position>>, run: RunId) -> Result<Self::Log> {
+        let inner = self
+            .plan
+            .around(Operation::OpenLog, self.inner.open_log(from, run))
+            .await?;
+        Ok(Faulty::new(inner, self.plan.clone()))
+    }
+
+    async fn open_chunks(&self) -> Result<Self::Chunks> {
+        let inner = self
+            .plan
+            .around(Operation::OpenChunks, self.inner.open_chunks())
+            .await?;
+        Ok(Faulty::new(inner, self.plan.clone()))
+    }
+
+    async fn open_watermarks(&self, run: RunId) -> Result<Self::Watermarks> {
+        let inner = self
+            .plan
+            .around(Operation::OpenWatermarks, self.inner.open_watermarks(run))
+            .await?;
+        Ok(Faulty::new(inner, self.plan.clone()))
+    }
+
+    async fn add_tables(&self, tables: &[TableName]) -> Result<()> {
+        self.inner.add_tables(tables).await
+    }
+}
+
+impl<L: LogReader> LogReader for Faulty<L> {
+    type Position = L::Position;
+
+    fn start(&self) -> &L::Position {
+        self.inner.start()
+    }
+
+    async fn next(&mut self, items: &mut Vec<LogItem<L::Position>>) -> Result<()> {
+        self.plan.around(Operation::NextLog, self.inner.next(items)).await
+    }
+
+    async fn acknowledge(&mut self, position: &L::Position) -> Result<()> {
+        self.plan
+            .around(Operation::Acknowledge, self.inner.acknowledge(position))
+            .await
+    }
+
+    fn foreign_marks(&self) -> u64 {
+        self.inner.foreign_marks()
+    }
+
+    fn lag_bytes(&self) -> Option<u64> {
+        self.inner.lag_bytes()
+    }
+}
+
+impl<R: ChunkReader> ChunkReader for Faulty<R> {
+    type Position = R::Position;
+
+    async fn read(&mut self, request: &ChunkRequest) -> Result<ChunkRows<R::Position>> {
+        self.plan.around(Operation::ReadChunk, self.inner.read(request)).await
+    }
+
+    async fn split(&mut self, table: &TableName, parts: u32) -> Result<Vec<Key>> {
+        self.inner.split(table, parts).await
+    }
+}
+
+impl<W: WatermarkWriter> WatermarkWriter for Faulty<W> {
+    type Position = W::Position;
+
+    async fn mark(&mut self, mark: MarkId) -> Result<MarkPlace<W::Position>> {
+        self.plan.around(Operation::Mark, self.inner.mark(mark)).await
+    }
+
+    async fn visibility_horizon(&mut self) -> Result<Option<u64>> {
+        self.plan
+            .around(Operation::VisibilityHorizon, self.inner.visibility_horizon())
+            .await
+    }
+}
