@@ -6,11 +6,13 @@ mod fixture;
 
 use std::sync::Arc;
 
-use fixture::{Bench, column, table};
+use fixture::{Bench, change, column, record, table};
+use highwater_core::change::Op;
+use highwater_core::image::RowImage;
 use highwater_core::schema::{Column, TableSchema};
 use highwater_core::value::{TimeUnit, ValueType};
 use highwater_core::{Class, ErrorKind, Scope};
-use highwater_formats::{Compatibility, DecimalHandling, EncoderSettings, SchemaRegistry};
+use highwater_formats::{Compatibility, DecimalHandling, Decoder, EncoderSettings, Format, SchemaRegistry};
 
 async fn registered(bench: &Bench, subject: &str) -> String {
     let schema = bench.registry.latest(subject).await.unwrap().unwrap().schema;
@@ -167,6 +169,54 @@ async fn a_new_nullable_column_a_dropped_and_a_wider_one_evolve_the_subject() {
             .version,
         3
     );
+}
+
+#[tokio::test]
+async fn a_column_added_as_not_null_and_one_that_became_not_null_stay_optional_instead_of_stopping_the_table() {
+    let mut bench = Bench::new(EncoderSettings::new("shop"));
+    let id = || column("id", ValueType::Int64, false);
+    bench
+        .encoder
+        .prepare(&version(vec![id(), column("a", ValueType::Int32, true)]))
+        .await
+        .unwrap();
+    let stricter = version(vec![
+        id(),
+        column("a", ValueType::Int32, false),
+        column("added", ValueType::Int32, false),
+    ]);
+    let row = RowImage::from_values(&[
+        Some(1i64.to_be_bytes().to_vec()),
+        Some(2i32.to_be_bytes().to_vec()),
+        Some(3i32.to_be_bytes().to_vec()),
+    ]);
+    let batch = bench.encode(&change(&stricter, Op::Create, None, Some(row))).await;
+    let schema: serde_json::Value = serde_json::from_str(&registered(&bench, "shop.public.t-value").await).unwrap();
+    let types: Vec<String> = schema["fields"][0]["type"][1]["fields"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|field| field["type"].to_string())
+        .collect();
+    assert_eq!(types, ["\"long\"", "[\"null\",\"int\"]", "[\"null\",\"int\"]"]);
+    let registry: Arc<dyn SchemaRegistry> = Arc::clone(&bench.registry) as _;
+    let sent = record(batch.iter().next().unwrap());
+    let event = Decoder::new(Format::Avro, registry)
+        .without_source()
+        .decode(&sent)
+        .await
+        .unwrap();
+    assert_eq!(event.after(), Some(&serde_json::json!({"id": 1, "a": 2, "added": 3})));
+    assert_eq!(event.source(), None);
+}
+
+#[tokio::test]
+async fn a_topic_name_that_kafka_does_not_take_is_refused_before_anything_is_registered() {
+    let mut bench = Bench::new(EncoderSettings::new("shop"));
+    let long = table(&"t".repeat(240), vec![column("id", ValueType::Int64, false)], &[0]);
+    let error = bench.encoder.prepare(&long).await.unwrap_err();
+    assert_eq!((error.kind(), error.scope()), (ErrorKind::Configuration, Scope::Table));
+    assert!(bench.registry.subjects().await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -78,6 +78,32 @@ impl AvroSchema {
             named: parser.named,
         })
     }
+
+    /// The fields of a record, or of the only record of a union.
+    pub(crate) fn record(&self, node: &Node) -> Option<&[Field]> {
+        match node {
+            Node::Named(at) => match &self.named.get(*at)?.shape {
+                Shape::Record(fields) => Some(fields),
+                Shape::Enum { .. } | Shape::Fixed { .. } => None,
+            },
+            Node::Union(branches) => branches.iter().find_map(|branch| match branch {
+                Node::Named(_) => self.record(branch),
+                _ => None,
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl Node {
+    /// Whether null is among the values.
+    pub(crate) fn is_optional(&self) -> bool {
+        match self {
+            Node::Null => true,
+            Node::Union(branches) => branches.iter().any(|branch| matches!(branch, Node::Null)),
+            _ => false,
+        }
+    }
 }
 
 #[derive(Default)]

@@ -35,6 +35,9 @@ pub const UNCHANGED_HEADER: &str = "__highwater.unchanged";
 /// if it comes back.
 const PLANS_MAX: usize = 16_384;
 
+/// The longest name of a topic that Kafka takes, in bytes.
+const TOPIC_BYTES_MAX: usize = 249;
+
 /// What [`Encoder::encode`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
@@ -126,16 +129,20 @@ impl<P> Encoder<P> {
     /// Registers the schemas of a table's keys and values and compiles its plan. Does nothing for a shape that is
     /// prepared. Cancel-safe: a table is prepared whole or not at all.
     ///
+    /// A value schema that the registry refuses is tried once more with those NOT NULL columns optional that the latest
+    /// schema has as optional or does not have: columns that were added with a default, or became NOT NULL.
+    ///
     /// # Errors
     /// Those of [`SchemaRegistry::register`]; [`highwater_core::ErrorKind::UnsupportedValue`] for a table whose columns
-    /// cannot be told apart in the format; [`highwater_core::ErrorKind::Configuration`] when two tables share a topic.
+    /// cannot be told apart in the format; [`highwater_core::ErrorKind::Configuration`] when two tables share a topic, or
+    /// its name is too long.
     pub async fn prepare(&mut self, schema: &Arc<TableSchema>) -> Result<()> {
         let fingerprint = schema.fingerprint();
         if self.index.contains_key(&fingerprint) {
             return Ok(());
         }
         let topic = self.topic(&schema.name);
-        self.check_owner(&topic, &schema.name)?;
+        self.check_topic(&topic, &schema.name)?;
         let mut nullable: Vec<bool> = schema.columns.iter().map(|column| column.nullable).collect();
         for index in self.widened.get(&fingerprint).into_iter().flatten() {
             if let Some(nullable) = nullable.get_mut(*index) {
@@ -146,7 +153,7 @@ impl<P> Encoder<P> {
             settings: &self.settings,
             schema,
             topic: Arc::clone(&topic),
-            nullable: &nullable,
+            nullable,
             connector: self.source.connector(),
             source_name: self.source.record_name(),
             source_fields: self.source.fields(),
@@ -203,7 +210,17 @@ impl<P> Encoder<P> {
         self.plans.get(at).map(|plan| &plan.topic)
     }
 
-    fn check_owner(&self, topic: &Arc<str>, table: &TableName) -> Result<()> {
+    fn check_topic(&self, topic: &Arc<str>, table: &TableName) -> Result<()> {
+        if topic.len() > TOPIC_BYTES_MAX {
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                format!("table {table}: the name of its topic is longer than Kafka takes"),
+            )
+            .with("bytes", topic.len())
+            .with("bytes at most", TOPIC_BYTES_MAX)
+            .with_scope(Scope::Table)
+            .with_fix("choose a shorter topic_prefix, or leave the table out"));
+        }
         match self.owners.get(topic) {
             Some(owner) if owner != table => Err(Error::new(
                 ErrorKind::Configuration,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use highwater_core::schema::TableSchema;
 use highwater_core::source_block::SourceField;
-use highwater_core::{Error, Result, Scope};
+use highwater_core::{Error, ErrorKind, Result, Scope};
 
 use super::compile::{Compiler, Frame};
 use super::connect_schema::ConnectSchema;
@@ -14,6 +14,7 @@ use super::plan::Plan;
 use super::settings::{EncoderSettings, Format};
 use super::slot::DecimalForm;
 use super::topic::subjects;
+use crate::avro::parsed::AvroSchema;
 use crate::avro::writer::Avro;
 use crate::json::writer::Json;
 use crate::registry::SchemaRegistry;
@@ -24,7 +25,8 @@ pub(crate) struct Preparation<'a> {
     pub(crate) settings: &'a EncoderSettings,
     pub(crate) schema: &'a Arc<TableSchema>,
     pub(crate) topic: Arc<str>,
-    pub(crate) nullable: &'a [bool],
+    /// Columns that may hold NULL, catalogue and experience together.
+    pub(crate) nullable: Vec<bool>,
     pub(crate) connector: &'a str,
     pub(crate) source_name: &'a str,
     pub(crate) source_fields: &'a [SourceField],
@@ -32,7 +34,7 @@ pub(crate) struct Preparation<'a> {
 
 impl Preparation<'_> {
     /// Registers and compiles.
-    pub(crate) async fn run(self, registry: &dyn SchemaRegistry) -> Result<Plan> {
+    pub(crate) async fn run(mut self, registry: &dyn SchemaRegistry) -> Result<Plan> {
         let (key, envelope) = self.schemas()?;
         let (key_frame, value_frame) = match self.settings.format {
             Format::Json => (self.json_frame(key.as_ref()), self.json_frame(Some(&envelope))),
@@ -42,7 +44,7 @@ impl Preparation<'_> {
                     Some(key) => self.avro_frame(registry, &key_subject, key).await?,
                     None => Frame::default(),
                 };
-                (key_frame, self.avro_frame(registry, &value_subject, &envelope).await?)
+                (key_frame, self.value_frame(registry, &value_subject, &envelope).await?)
             }
         };
         let adjust = self.field_names();
@@ -50,7 +52,7 @@ impl Preparation<'_> {
             schema: self.schema,
             topic: Arc::clone(&self.topic),
             names: self.schema.columns.iter().map(|column| adjust(&column.name)).collect(),
-            nullable: self.nullable,
+            nullable: &self.nullable,
             decimals: DecimalForm::new(
                 self.settings.format,
                 self.settings.decimals,
@@ -75,7 +77,7 @@ impl Preparation<'_> {
         let schemas = EventSchemas {
             topic: &self.topic,
             table: self.schema,
-            nullable: self.nullable,
+            nullable: &self.nullable,
             decimals: self.settings.decimals,
             schema_names: match self.settings.format {
                 Format::Avro => avro_schema_name,
@@ -93,6 +95,52 @@ impl Preparation<'_> {
             Format::Avro => avro_field_name,
             Format::Json => str::to_owned,
         }
+    }
+
+    /// Registers the envelope. One that is refused is tried once more with those columns optional that the latest schema
+    /// has as optional or lacks: `SET NOT NULL`, and `ADD COLUMN … NOT NULL DEFAULT …`, would stop a table otherwise.
+    async fn value_frame(
+        &mut self,
+        registry: &dyn SchemaRegistry,
+        subject: &str,
+        envelope: &ConnectSchema,
+    ) -> Result<Frame> {
+        let refused = match self.avro_frame(registry, subject, envelope).await {
+            Err(error) if error.kind() == ErrorKind::SchemaRejected => error,
+            registered => return registered,
+        };
+        let latest = registry.latest(subject).await.map_err(|error| self.name_table(error))?;
+        match latest {
+            Some(latest) if self.follow(&latest.schema) => {
+                let (_, envelope) = self.schemas()?;
+                self.avro_frame(registry, subject, &envelope).await
+            }
+            _ => Err(refused),
+        }
+    }
+
+    /// Makes columns optional as a schema before has them; says whether that changed anything. The key stays as it is.
+    fn follow(&mut self, latest: &str) -> bool {
+        let Ok(latest) = AvroSchema::parse(latest) else {
+            return false;
+        };
+        let Some(row) = latest.record(&latest.root).and_then(|fields| {
+            let before = fields.iter().find(|field| field.name == "before")?;
+            latest.record(&before.node)
+        }) else {
+            return false;
+        };
+        let adjust = self.field_names();
+        let mut changed = false;
+        for (index, (column, nullable)) in self.schema.columns.iter().zip(&mut self.nullable).enumerate() {
+            let name = adjust(&column.name);
+            let required = row.iter().any(|field| field.name == name && !field.node.is_optional());
+            if !*nullable && !required && !self.schema.key.contains(&index) {
+                *nullable = true;
+                changed = true;
+            }
+        }
+        changed
     }
 
     async fn avro_frame(&self, registry: &dyn SchemaRegistry, subject: &str, schema: &ConnectSchema) -> Result<Frame> {
@@ -121,7 +169,7 @@ impl Preparation<'_> {
     fn name_table(&self, error: Error) -> Error {
         let error = error.with("table", &self.schema.name);
         match error.kind() {
-            highwater_core::ErrorKind::SchemaRejected => error.with_scope(Scope::Table),
+            ErrorKind::SchemaRejected => error.with_scope(Scope::Table),
             _ => error,
         }
     }
