@@ -60,7 +60,8 @@ struct Progress {
     /// The entry of the journal that the events have reached.
     reached: Option<usize>,
     last: Option<Kind>,
-    partial: bool,
+    /// The revision of the wide column that a reader who merges events by column has.
+    wide: Option<i64>,
 }
 
 /// Compares events, of each partition in its order, with the journal.
@@ -131,7 +132,11 @@ impl Progress {
             _ => self.log(event, history),
         };
         self.last = Some(event.kind);
-        self.partial = event.partial;
+        match event.kind {
+            Kind::Put(revision) | Kind::Read(revision) if !event.partial => self.wide = Some(revision.wide),
+            Kind::Delete | Kind::Truncate => self.wide = None,
+            _ => {}
+        }
         result
     }
 
@@ -191,10 +196,12 @@ impl Progress {
             Some(_) => return Err("lost: the last changes are missing".to_owned()),
             None => return Err("lost: nothing of this key arrived".to_owned()),
         }
-        if self.partial && matches!(history[last].change, Change::Put(_)) {
-            return Err("the last event lacks a column, and no read came after it".to_owned());
+        match history[last].change {
+            Change::Put(revision) if self.wide != Some(revision.wide) => {
+                Err("a column that the log left out never arrived".to_owned())
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 

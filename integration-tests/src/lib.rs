@@ -11,6 +11,7 @@ pub mod binary;
 pub mod cell;
 pub mod database;
 pub mod event;
+pub mod http;
 pub mod journal;
 pub mod journal_check;
 pub mod pipeline_file;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use highwater_integration_tests::database::Database;
+use highwater_integration_tests::http;
 use highwater_integration_tests::workload::Workload;
 use highwater_testbed::{FaultProxy, Kafka, KafkaOptions, PgOptions, Postgres, Registry, wait};
 use serde_json::json;
@@ -206,21 +207,9 @@ async fn a_registry_that_refuses_a_schema_is_named_with_its_subject_and_once_all
 
 /// Ends the compatibility rule of a subject, as a person would.
 async fn allow_everything(subject: &str) {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let registry = Registry::shared().await.unwrap();
-    let body = r#"{"compatibility":"NONE"}"#;
-    let request = format!(
-        "PUT /apis/ccompat/v7/config/{subject} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    );
-    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", registry.port()))
-        .await
-        .unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let path = format!("/apis/ccompat/v7/config/{subject}");
+    http::request(registry.port(), "PUT", &path, r#"{"compatibility":"NONE"}"#).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,7 +12,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 
-use crate::scene::Scene;
+use crate::scene::{Scene, has_copied};
 
 /// The schema of the workload's tables.
 const SCHEMA: &str = "w";
@@ -172,12 +172,7 @@ async fn die(scene: &Scene, death: Death, rng: &mut StdRng) {
 async fn copy_until_dead(scene: &Scene, process: &mut Process, rng: &mut StdRng) {
     let begun = std::time::Instant::now();
     while process.is_running() && begun.elapsed() < REACH_LIMIT {
-        let idle = scene.file.status().await.is_some_and(|status| {
-            let tables = status["tables"].as_object();
-            status["state"] == "running"
-                && tables
-                    .is_some_and(|tables| !tables.is_empty() && tables.values().all(|table| table["copying"] == false))
-        });
+        let idle = scene.file.status().await.as_ref().is_some_and(has_copied);
         if idle {
             let table = Table::ALL[rng.random_range(0..Table::ALL.len())];
             let request = json!({ "table": format!("{SCHEMA}.{}", table.name()) });

@@ -4,9 +4,12 @@
 mod bad_days;
 mod bad_postgres;
 mod bad_settings;
+mod flow_anomaly;
 mod flow_first;
 mod flow_rows;
 mod flow_schema;
+mod flow_secure;
+mod flow_wire;
 mod kill;
 mod kill_zombie;
 mod scene;
