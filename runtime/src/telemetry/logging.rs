@@ -34,11 +34,16 @@ impl FromStr for LogFormat {
 /// Sends logs of this process to standard error. `HIGHWATER_LOG` (else `RUST_LOG`) chooses what is shown, as
 /// `debug` or `warn,highwater_runtime=debug`; `info` where neither is set. A second call does nothing.
 pub fn init(format: LogFormat) {
+    init_showing(format, "info");
+}
+
+/// As [`init`], with another choice where the environment makes none: `warn`.
+pub fn init_showing(format: LogFormat, default: &str) {
     let filter = std::env::var("HIGHWATER_LOG")
         .or_else(|_| std::env::var("RUST_LOG"))
         .ok()
         .and_then(|text| EnvFilter::try_new(text).ok())
-        .unwrap_or_else(|| EnvFilter::new("info"));
+        .unwrap_or_else(|| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
