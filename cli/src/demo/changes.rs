@@ -61,6 +61,12 @@ impl Changes {
             .map_err(|_| Error::bug("the demo's writer ended before its time"))
     }
 
+    /// Returns when the writer ended by itself, which it does after a failure only. Cancel-safe.
+    pub async fn gone(&self) {
+        let mut paused = self.paused.clone();
+        while paused.changed().await.is_ok() {}
+    }
+
     /// Goes on.
     pub fn resume(&self) {
         self.wish.send_replace(Wish::Write);
@@ -113,7 +119,7 @@ fn statement(chance: &mut SmallRng, next_id: &mut i64) -> String {
     let near = chance.random_range(0..1_000_000);
     let row = |table: &str| {
         format!(
-            "(SELECT id FROM {table} WHERE id >= (SELECT max(id) FROM {table} WHERE id < 100000000) * {near} / 1000000 ORDER BY id LIMIT 1)"
+            "(SELECT id FROM {table} WHERE id >= (SELECT max(id)::bigint FROM {table} WHERE id < 100000000) * {near} / 1000000 ORDER BY id LIMIT 1)"
         )
     };
     *next_id += 1;

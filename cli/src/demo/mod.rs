@@ -74,7 +74,8 @@ pub async fn demo(args: DemoArgs) -> Result<()> {
     // The pipeline ends before its database does, also after an error.
     let ended = running.stop().await;
     let stopped = changes.stop().await;
-    shown.and(ended).and(stopped)
+    // A writer that failed is the cause of what follows from it.
+    stopped.and(ended).and(shown)
 }
 
 async fn show(
@@ -88,7 +89,7 @@ async fn show(
     let mut screen = Screen::new();
     screen.copies(&running.board, interrupted, PATIENCE).await?;
     if !interrupted.is_requested() {
-        events(&live, interrupted).await?;
+        events(&live, changes, interrupted).await?;
         screen.stream(&running.board, changes, interrupted, Some(WATCH)).await;
         prove(running, &live, client, changes).await?;
     }
@@ -104,7 +105,7 @@ async fn show(
 }
 
 /// A few events as they come.
-async fn events(live: &Live, interrupted: &Shutdown) -> Result<()> {
+async fn events(live: &Live, changes: &Changes, interrupted: &Shutdown) -> Result<()> {
     println!("some events of {NAME}.public.movies:");
     let request = TailRequest {
         topic: format!("{NAME}.public.movies"),
@@ -120,6 +121,8 @@ async fn events(live: &Live, interrupted: &Shutdown) -> Result<()> {
                 None => return Ok(()),
             },
             () = interrupted.requested() => return Ok(()),
+            // What stopped it is told when it is joined.
+            () = changes.gone() => return Ok(()),
         }
     }
 }
