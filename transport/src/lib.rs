@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What carries events between two steps of a pipeline, behind [`highwater_core::transport::Transport`]:
 //!
-//! - `kafka`: a Kafka cluster, with its transactions (feature `kafka`);
+//! - [`kafka`]: a Kafka cluster, with its transactions (feature `kafka`);
 //! - [`embedded`]: a durable log in files, inside one process;
 //! - [`memory`]: in memory, for simulation and tests.
 //!
@@ -10,6 +10,8 @@
 
 pub mod embedded;
 mod failure;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod memory;
 mod route;
 mod settings;

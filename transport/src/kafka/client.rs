@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A librdkafka client of our own. The calls that matter for speed and for telling errors apart (one produce call per record
+//! from a borrowed buffer, a commit that does not poll in slices, batches of consumed records, the offset of a partition's
+//! end) are made on the native handle; all such calls are in this file, `producer.rs` and `consumer.rs`.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use highwater_core::{Error, ErrorKind, Result};
+use rdkafka::ClientConfig;
+use rdkafka::bindings as native;
+use rdkafka::error::KafkaError;
+use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr, RDKafkaType};
+
+use super::failure::Failure;
+
+/// What the client's callbacks note.
+#[derive(Default)]
+pub(super) struct Notes {
+    trouble: Mutex<Option<Failure>>,
+}
+
+impl Notes {
+    pub(super) fn note(&self, failure: Failure) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+    }
+
+    /// The last trouble with connections that was noted, and forgets it.
+    pub(super) fn take(&self) -> Option<Failure> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A client, destroyed when dropped, which may wait for its threads.
+pub(super) struct Client {
+    rk: *mut native::rd_kafka_t,
+    notes: Arc<Notes>,
+}
+
+// SAFETY: librdkafka's handles may be used from any thread at the same time.
+unsafe impl Send for Client {}
+// SAFETY: as above.
+unsafe impl Sync for Client {}
+
+/// Text that C gave us.
+///
+/// # Safety
+/// `text` is null or points to a string that ends in zero and lives for the call.
+pub(super) unsafe fn text_of(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: as the caller promises.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().trim().to_owned()
+}
+
+unsafe extern "C" fn on_log(
+    _rk: *const native::rd_kafka_t,
+    level: c_int,
+    facility: *const c_char,
+    line: *const c_char,
+) {
+    // SAFETY: librdkafka passes strings that live for the call.
+    let (facility, line) = unsafe { (text_of(facility), text_of(line)) };
+    match level {
+        0..=3 => tracing::warn!(target: "librdkafka", facility, "{line}"),
+        4 if facility != "CONFWARN" => tracing::info!(target: "librdkafka", facility, "{line}"),
+        _ => tracing::debug!(target: "librdkafka", facility, "{line}"),
+    }
+}
+
+unsafe extern "C" fn on_error(_rk: *mut native::rd_kafka_t, code: c_int, reason: *const c_char, opaque: *mut c_void) {
+    // SAFETY: the opaque is the client's Notes, which outlive its handle; the reason lives for the call.
+    let (notes, text) = unsafe { (&*opaque.cast::<Notes>(), text_of(reason)) };
+    let known = [
+        Code::Authentication,
+        Code::SSL,
+        Code::Resolve,
+        Code::AllBrokersDown,
+        Code::BrokerTransportFailure,
+    ];
+    let code = known
+        .into_iter()
+        .find(|known| *known as c_int == code)
+        .unwrap_or(Code::BrokerTransportFailure);
+    notes.note(Failure {
+        text,
+        ..Failure::of_code(code)
+    });
+}
+
+fn unusable(error: &KafkaError) -> Error {
+    let text = match error {
+        KafkaError::ClientConfig(_, why, option, _) => format!("option \"{option}\" of kafka: {why}"),
+        other => other.to_string(),
+    };
+    Error::new(
+        ErrorKind::Configuration,
+        "the settings of the kafka transport cannot be used",
+    )
+    .with("cause", text)
+    .with_fix("correct what the cause names; options under \"extra\" are those of librdkafka")
+}
+
+impl Client {
+    /// A client with this configuration. `events` are those that its main queue gets instead of callbacks.
+    pub(super) fn new(config: &ClientConfig, kind: RDKafkaType, events: c_int) -> Result<Client> {
+        let made = config.create_native_config().map_err(|error| unusable(&error))?;
+        let notes = Arc::new(Notes::default());
+        let made = std::mem::ManuallyDrop::new(made);
+        let mut why = [0 as c_char; 512];
+        // SAFETY: the configuration is valid and rd_kafka_new takes it over where it succeeds; the opaque outlives the
+        // client, which is destroyed before the notes go (see Drop).
+        let rk = unsafe {
+            native::rd_kafka_conf_set_opaque(made.ptr(), Arc::as_ptr(&notes).cast_mut().cast());
+            native::rd_kafka_conf_set_log_cb(made.ptr(), Some(on_log));
+            native::rd_kafka_conf_set_error_cb(made.ptr(), Some(on_error));
+            native::rd_kafka_conf_set_events(made.ptr(), events);
+            native::rd_kafka_new(kind, made.ptr(), why.as_mut_ptr(), why.len())
+        };
+        if rk.is_null() {
+            drop(std::mem::ManuallyDrop::into_inner(made));
+            // SAFETY: rd_kafka_new wrote a string that ends in zero.
+            let why = unsafe { text_of(why.as_ptr()) };
+            return Err(unusable(&KafkaError::ClientCreation(why)));
+        }
+        Ok(Client { rk, notes })
+    }
+
+    pub(super) fn ptr(&self) -> *mut native::rd_kafka_t {
+        self.rk
+    }
+
+    pub(super) fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
+    /// Serves callbacks that wait.
+    pub(super) fn poll(&self) {
+        // SAFETY: the handle is valid.
+        unsafe { native::rd_kafka_poll(self.rk, 0) };
+    }
+
+    /// What a timed-out call was really about: trouble with credentials or TLS shows only beside it.
+    pub(super) fn explained(&self, failure: Failure) -> Failure {
+        match self.notes.take() {
+            Some(noted) if !failure.is_fatal && matches!(noted.code, Code::Authentication | Code::SSL) => noted,
+            Some(noted) if failure.code == Code::OperationTimedOut => Failure {
+                text: format!("{}; {}", failure.text, noted.text),
+                ..failure
+            },
+            _ => failure,
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // SAFETY: nobody else has the handle any more.
+        unsafe { native::rd_kafka_destroy(self.rk) };
+    }
+}
+
+/// Whether a call's plain code says success.
+pub(super) fn checked(code: RDKafkaRespErr) -> Result<(), Failure> {
+    match Code::from(code) {
+        Code::NoError => Ok(()),
+        code => Err(Failure::of_code(code)),
+    }
+}
+
+/// What a call's error object says, which is freed.
+///
+/// # Safety
+/// `error` is null or an error object that the caller owns.
+pub(super) unsafe fn checked_error(error: *mut native::rd_kafka_error_t) -> Result<(), Failure> {
+    if error.is_null() {
+        return Ok(());
+    }
+    // SAFETY: the object is ours until it is destroyed, once, at the end.
+    unsafe {
+        let failure = Failure {
+            code: Code::from(native::rd_kafka_error_code(error)),
+            text: text_of(native::rd_kafka_error_string(error)),
+            is_fatal: native::rd_kafka_error_is_fatal(error) != 0,
+            requires_abort: native::rd_kafka_error_txn_requires_abort(error) != 0,
+            is_retriable: native::rd_kafka_error_is_retriable(error) != 0,
+        };
+        native::rd_kafka_error_destroy(error);
+        Err(failure)
+    }
+}
