@@ -187,8 +187,6 @@ pub async fn ensure_publication(
     let statement = match facts {
         None => create_statement(name, missing_names),
         Some(facts) if missing.is_empty() || facts.all_tables => return Ok(()),
-        // Partitions published as themselves: the root has no entry of its own.
-        Some(facts) if !facts.via_root && missing.iter().all(|table| table.is_partitioned) => return Ok(()),
         Some(_) => add_statement(name, missing_names),
     };
     if !settings.publication.create {

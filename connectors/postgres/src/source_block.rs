@@ -5,7 +5,6 @@ use crate::position::PgPosition;
 use highwater_core::change::{Capture, Change};
 use highwater_core::source_block::{SourceBlock, SourceField};
 use highwater_core::value::{ValueType, ValueWriter};
-use std::fmt::Write;
 
 const fn field(name: &'static str, value_type: ValueType, optional: bool) -> SourceField {
     SourceField {
@@ -41,6 +40,23 @@ impl PgSourceBlock {
     }
 }
 
+/// Appends a number in decimal. Each event of the log has two: the machinery of `write!` would cost as much as a column.
+fn push_decimal(number: u64, out: &mut String) {
+    let mut digits = [0; 20];
+    let mut rest = number;
+    let mut first = digits.len();
+    for (place, digit) in digits.iter_mut().enumerate().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        first = place;
+        if rest == 0 {
+            break;
+        }
+    }
+    let text = digits.get(first..).and_then(|digits| std::str::from_utf8(digits).ok());
+    out.push_str(text.unwrap_or_default());
+}
+
 impl SourceBlock<PgPosition> for PgSourceBlock {
     fn connector(&self) -> &'static str {
         "postgresql"
@@ -56,8 +72,15 @@ impl SourceBlock<PgPosition> for PgSourceBlock {
 
     /// Commit position and the change's own, as decimal numbers: ascending as a pair, which the change's own is not.
     fn sequence(&self, change: &Change<PgPosition>, out: &mut String) -> bool {
-        let from_log = change.capture == Capture::Log;
-        from_log && write!(out, "[\"{}\",\"{}\"]", change.commit.0.0, change.position.0.0).is_ok()
+        if change.capture != Capture::Log {
+            return false;
+        }
+        out.push_str("[\"");
+        push_decimal(change.commit.0.0, out);
+        out.push_str("\",\"");
+        push_decimal(change.position.0.0, out);
+        out.push_str("\"]");
+        true
     }
 
     fn fields(&self) -> &[SourceField] {
@@ -131,5 +154,16 @@ mod tests {
         assert_eq!(text, "[\"40\",\"17\"]");
         assert!(!block.sequence(&change(Capture::Chunk(ChunkId(1))), &mut text));
         assert_eq!(block.database(&change(Capture::Log)), "catalogue");
+    }
+    #[test]
+    fn numbers_of_every_length_are_written_as_the_standard_library_does() {
+        for number in (0..64)
+            .flat_map(|shift| [(1_u64 << shift) - 1, 1 << shift])
+            .chain([u64::MAX])
+        {
+            let mut text = String::new();
+            push_decimal(number, &mut text);
+            assert_eq!(text, number.to_string());
+        }
     }
 }

@@ -40,8 +40,10 @@ use tokio::time::Instant;
 
 /// Rows fetched at first from a table whose rows' size is not known yet.
 const FIRST_FETCH_ROWS: u32 = 256;
-/// Keys sampled for each part of a split table.
-const SPLIT_SAMPLE_PER_PART: u32 = 64;
+/// Pages looked at for each part of a split table.
+const SPLIT_PAGES_PER_PART: u32 = 64;
+/// Rows taken of each page that is looked at, on average.
+const SPLIT_ROWS_PER_PAGE: f64 = 2.0;
 /// The most parts that a table is split into.
 const SPLIT_PARTS_MAX: u32 = 1_024;
 
@@ -81,6 +83,38 @@ struct Fetched {
     complete: bool,
     /// Enough bytes came: rows behind are dropped.
     full: bool,
+}
+
+/// A table's size as the last ANALYZE or VACUUM saw it.
+struct TableSize {
+    rows: u64,
+    pages: u64,
+}
+
+impl TableSize {
+    /// How to sample keys for a split, or `None` where the table is too small to need one.
+    fn sample(&self, parts: u32) -> Option<Sample> {
+        let pages = u64::from(parts * SPLIT_PAGES_PER_PART).min(self.pages);
+        if self.pages < u64::from(parts) || self.rows < u64::from(parts) {
+            return None;
+        }
+        let rows_per_page = self.rows as f64 / self.pages as f64;
+        Some(Sample {
+            pages_share: pages as f64 / self.pages as f64,
+            rows_share: (SPLIT_ROWS_PER_PAGE / rows_per_page).min(1.0),
+            // Far more than are expected: a limit that cuts would cut the high keys.
+            rows_max: u32::try_from(pages).unwrap_or(u32::MAX).saturating_mul(16),
+        })
+    }
+}
+
+/// Which part of a table is looked at.
+pub(crate) struct Sample {
+    /// Of its pages, from 0 to 1.
+    pages_share: f64,
+    /// Of those pages' rows, from 0 to 1.
+    rows_share: f64,
+    rows_max: u32,
 }
 
 impl PgChunkReader {
@@ -265,25 +299,23 @@ impl PgChunkReader {
         if seen.schema.key.is_empty() {
             return Err(no_key(table));
         }
-        let wanted = parts * SPLIT_SAMPLE_PER_PART;
-        let sql = "SELECT greatest(sum(l.reltuples), 0)::bigint FROM pg_catalog.pg_class l WHERE l.oid = $1::oid \
-                       OR l.oid IN (SELECT t.relid FROM pg_catalog.pg_partition_tree($1::oid) t)";
+        let sql = "SELECT sum(greatest(l.reltuples, 0))::bigint, sum(l.relpages)::bigint FROM pg_catalog.pg_class l \
+                    WHERE l.oid = $1::oid OR l.oid IN (SELECT t.relid FROM pg_catalog.pg_partition_tree($1::oid) t)";
         let rows = connection
             .query(sql, &[Some(&seen.shape.oid.to_string())], what)
             .await?;
-        let estimate: u64 = rows.into_iter().next().unwrap_or_default().optional(0)?.unwrap_or(0);
-        if estimate < u64::from(wanted) {
+        let row = rows.into_iter().next().unwrap_or_default();
+        let size = TableSize {
+            rows: row.optional(0)?.unwrap_or(0),
+            pages: row.optional(1)?.unwrap_or(0),
+        };
+        let Some(sample) = size.sample(parts) else {
             connection.batch("ROLLBACK", what).await?;
             return Ok(Vec::new());
-        }
-        let (select, schema) = select::of_sample(
-            &seen.shape,
-            &seen.schema,
-            f64::from(wanted) / estimate as f64,
-            wanted * 4,
-        )?;
+        };
+        let (select, schema) = select::of_sample(&seen.shape, &seen.schema, &sample)?;
         let bounds = Bounds {
-            rows_max: wanted * 4,
+            rows_max: sample.rows_max,
             bytes_max: u64::MAX,
         };
         let fetched = self.fetch(connection, &select, bounds, Some(64), what).await?;

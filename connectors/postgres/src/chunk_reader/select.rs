@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The SELECT of a chunk: text and parameters.
 
+use super::Sample;
 use crate::protocol::quoting::{quote_identifier, quote_qualified};
 use crate::schema::{ShapeColumn, TableShape};
 use bytes::BytesMut;
@@ -121,12 +122,11 @@ fn of_keys(shape: &TableShape, schema: &TableSchema, keys: &[Key]) -> Result<Sel
     Ok(select)
 }
 
-/// A statement that samples keys, and the schema of its rows. `share` is the part of the table's blocks to look at.
+/// A statement that samples keys, and the schema of its rows.
 pub(super) fn of_sample(
     shape: &TableShape,
     schema: &TableSchema,
-    share: f64,
-    rows_max: u32,
+    sample: &Sample,
 ) -> Result<(Select, Arc<TableSchema>)> {
     let columns: Option<Vec<_>> = schema
         .key
@@ -138,11 +138,13 @@ pub(super) fn of_sample(
     let filter = shape
         .row_filter
         .as_deref()
-        .map_or(String::new(), |filter| format!(" WHERE {}", parenthesised(filter)));
-    let percent = (share * 100.0).clamp(0.000_1, 100.0);
+        .map_or(String::new(), |filter| format!(" AND {}", parenthesised(filter)));
+    let percent = (sample.pages_share * 100.0).clamp(0.000_1, 100.0);
     let sql = format!(
-        "SELECT {key} FROM {} TABLESAMPLE SYSTEM ({percent:.4}) REPEATABLE (1){filter} ORDER BY {key} LIMIT {rows_max}",
-        quote_qualified(&shape.name.schema, &shape.name.table)
+        "SELECT {key} FROM {} TABLESAMPLE SYSTEM ({percent:.4}) WHERE random() <= {:.6}{filter} ORDER BY {key} LIMIT {}",
+        quote_qualified(&shape.name.schema, &shape.name.table),
+        sample.rows_share,
+        sample.rows_max
     );
     let keys = (0..columns.len()).collect();
     let sampled = TableSchema::new(schema.id, schema.name.clone(), columns, keys);

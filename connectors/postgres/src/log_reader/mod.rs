@@ -7,48 +7,46 @@
 //! ```
 //!
 //! Everything that is read stays in the reader until it was appended, so that a dropped future loses nothing. Items are
-//! made by [`decoder::Decoder`], which does no I/O; this file waits: for bytes, for the catalogue, for a time to ask the
-//! server how far it is.
+//! made by `decoder`, which does no I/O; this file waits: for bytes, for the catalogue, for a time to ask the server how
+//! far it is.
 
 mod decoder;
+mod lookup;
 mod relation;
+mod server_end;
 
 use crate::failure::protocol_error;
 use crate::position::{PgPosition, XidEpoch};
+use crate::protocol::ProtocolError;
 use crate::protocol::framing::FrameBatch;
-use crate::protocol::{Lsn, ProtocolError};
-use crate::query_connection::{QueryConnection, TextColumns};
+use crate::query_connection::QueryConnection;
 use crate::replication_connection::{ReplicationStream, stream_failure};
-use crate::schema::TableShape;
 use crate::selection::Selection;
 use crate::settings::Settings;
-use crate::{discover, schema};
 use decoder::{Decoder, Step};
 use highwater_core::change::LogItem;
 use highwater_core::connector::LogReader;
 use highwater_core::position::{ResumePoint, RunId};
 use highwater_core::{Error, ErrorKind, Result};
-use relation::CapturedRelation;
+use lookup::RelationLookup;
+use server_end::ServerEnd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 /// The most items appended by one call of `next`.
 const ITEMS_MAX: usize = 8_192;
-/// How often a busy reader asks the server how far its log is.
-const LAG_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The log of one database, through one slot.
 #[derive(Debug)]
 pub struct PgLogReader {
     stream: ReplicationStream,
-    catalog: QueryConnection,
+    lookup: RelationLookup,
+    server_end: ServerEnd,
     settings: Arc<Settings>,
     decoder: Decoder,
     batch: Option<FrameBatch>,
     start: PgPosition,
-    server_end: Option<Lsn>,
-    lag_asked: Instant,
     /// When the server is asked how far it is, unless it speaks before.
     ask_at: Instant,
     /// When it was first asked since it last spoke.
@@ -72,13 +70,12 @@ impl PgLogReader {
         let decoder = Decoder::new(settings.slot.name.clone(), run, selection, xids, start);
         Self {
             stream,
-            catalog,
+            lookup: RelationLookup::new(catalog, settings.publication.name.clone()),
+            server_end: ServerEnd::watch(settings.clone()),
             settings,
             decoder,
             batch: None,
             start: position,
-            server_end: None,
-            lag_asked: now,
             ask_at: now,
             asked: None,
             status_due: false,
@@ -106,37 +103,15 @@ impl PgLogReader {
         }
     }
 
-    /// Asks the catalogue about a relation that the log announced, if one waits. The relation stays with the decoder
-    /// until its schema is known, so that a dropped future asks again.
+    /// Waits for the catalogue's word on a relation that the log announced, if one waits. The relation stays with the
+    /// decoder, and the work in a task of its own, so that a dropped future neither loses nor repeats it.
     async fn adopt_relation(&mut self, items: &mut Vec<LogItem<PgPosition>>) -> Result<()> {
         let Some(announced) = self.decoder.announced() else {
             return Ok(());
         };
-        let relation = announced.clone();
-        let name = CapturedRelation::name_of(&relation);
-        let publication = self.settings.publication.name.clone();
-        let shapes = discover::read_shapes(&mut self.catalog, &publication, Some(&name)).await?;
-        let catalogued = shapes.into_iter().find(|shape| shape.oid == relation.oid);
-        let (mut columns, key) = TableShape::of_relation(&relation, catalogued.as_ref());
-        let types = discover::read_types(&mut self.catalog, &discover::types_of(&columns)).await?;
-        self.name_types(&mut columns).await?;
-        let schema = schema::build(relation.oid, &name, &columns, key, &types)?;
-        items.push(LogItem::Schema(schema.clone()));
-        self.decoder.adopt(CapturedRelation::new(&relation, schema));
-        Ok(())
-    }
-
-    /// Asks for the SQL names of types that the catalogue's present columns do not show: the log is behind it.
-    async fn name_types(&mut self, columns: &mut [schema::ShapeColumn]) -> Result<()> {
-        for column in columns.iter_mut().filter(|column| column.database_type.is_empty()) {
-            let (oid, modifier) = (column.type_oid.to_string(), column.type_modifier.to_string());
-            let sql = "SELECT pg_catalog.format_type($1::oid, $2::int4)";
-            let rows = self
-                .catalog
-                .query(sql, &[Some(&oid), Some(&modifier)], "reading the name of a type")
-                .await?;
-            column.database_type = rows.first().and_then(|row| row.text(0)).unwrap_or("unknown").to_owned();
-        }
+        let captured = self.lookup.captured(announced).await?;
+        items.push(LogItem::Schema(captured.schema.clone()));
+        self.decoder.adopt(captured);
         Ok(())
     }
 
@@ -171,7 +146,7 @@ impl PgLogReader {
         Duration::from_millis(self.settings.heartbeat.interval_ms)
     }
 
-    /// Tells the server what it wants to know, and asks it how far its log is, now and then.
+    /// Tells the server what it wants to know.
     async fn keep_in_touch(&mut self) -> Result<()> {
         if self.decoder.take_reply_requested() {
             self.status_due = true;
@@ -180,15 +155,6 @@ impl PgLogReader {
             self.stream.received(self.decoder.delivered().0);
             self.stream.send_status(false).await?;
             self.status_due = false;
-        }
-        if self.server_end.is_none() || self.lag_asked.elapsed() >= LAG_INTERVAL {
-            self.lag_asked = Instant::now();
-            let sql = "SELECT pg_catalog.pg_current_wal_flush_lsn()";
-            let rows = self
-                .catalog
-                .query(sql, &[], "reading the end of the server's log")
-                .await?;
-            self.server_end = rows.into_iter().next().unwrap_or_default().optional(0)?;
         }
         Ok(())
     }
@@ -225,6 +191,7 @@ impl LogReader for PgLogReader {
 
     fn lag_bytes(&self) -> Option<u64> {
         self.server_end
+            .get()
             .map(|end| end.0.saturating_sub(self.decoder.delivered().0.0))
     }
 }

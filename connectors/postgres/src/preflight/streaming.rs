@@ -82,23 +82,16 @@ pub(super) fn publication(
             )),
         );
     }
-    findings.extend(missing_tables(settings, &facts, tables, partitioned));
+    findings.extend(missing_tables(settings, &facts, tables));
     findings
 }
 
-fn missing_tables(
-    settings: &Settings,
-    facts: &PublicationFacts,
-    tables: &Tables<'_>,
-    partitioned: bool,
-) -> Option<Finding> {
+fn missing_tables(settings: &Settings, facts: &PublicationFacts, tables: &Tables<'_>) -> Option<Finding> {
     let name = &settings.publication.name;
     let named: BTreeSet<TableName> = settings.named_tables().collect();
-    // Patterns choose among what a foreign publication has; names demand. A partitioned table is listed once the
-    // publication publishes through roots.
+    // Patterns choose among what a foreign publication has; names demand.
     let demanded = |table: &&Candidate| settings.publication.create || named.contains(&table.name);
-    let listed = |table: &&Candidate| facts.via_root || !partitioned || !table.is_partitioned;
-    let missing: Vec<&Candidate> = tables.missing().filter(demanded).filter(listed).collect();
+    let missing: Vec<&Candidate> = tables.missing().filter(demanded).collect();
     let first = missing.first()?;
     if facts.all_tables || (settings.publication.create && facts.owned && missing.iter().all(|table| table.owned)) {
         return None;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `numeric`: digits in base 10,000, turned into the unscaled two's complement number of a decimal.
 //!
-//! Up to 38 digits stay in 128 bits; what is longer takes an exact way over limbs of 32 bits.
+//! Up to 18 digits stay in 64 bits, up to 38 in 128 bits; what is longer takes an exact way over limbs of 32 bits.
 
 use super::scalar::shortest;
 use highwater_core::value::{ColumnDecoder, ValueError, ValueWriter};
@@ -33,6 +33,21 @@ impl ColumnDecoder for VariableScaleDecimal {
         let scale = i32::from(number.display_scale);
         number.with_unscaled(i64::from(scale), |unscaled| out.variable_scale_decimal(scale, unscaled))
     }
+}
+
+/// 10 to the power of 0 to 18.
+const POWERS_OF_TEN: [i64; 19] = {
+    let mut powers = [1; 19];
+    let mut at = 1;
+    while at < powers.len() {
+        powers[at] = powers[at - 1] * 10;
+        at += 1;
+    }
+    powers
+};
+
+fn too_many_digits() -> ValueError {
+    ValueError::new("numeric has more digits after the point than its column's scale")
 }
 
 /// A number as the server sends it: `digits[0] * 10000^weight + digits[1] * 10000^(weight - 1) + ...`.
@@ -90,11 +105,35 @@ impl<'a> Number<'a> {
         if digits_max > DIGITS_MAX + 8 {
             return Err(ValueError::new("numeric is out of range"));
         }
-        if digits_max <= 38 {
+        if digits_max <= 18 {
+            self.tiny(power, deliver)
+        } else if digits_max <= 38 {
             self.small(power, deliver)
         } else {
             self.large(power, deliver)
         }
+    }
+
+    /// At most 18 digits in all, as nearly every number has: 64 bits hold them.
+    fn tiny(&self, power: i64, deliver: impl FnOnce(&[u8])) -> Result<(), ValueError> {
+        let mut magnitude = self
+            .groups()
+            .fold(0_i64, |value, group| value * 10_000 + i64::from(group));
+        // Beyond 18 the divisor exceeds any magnitude: only zero divides.
+        let factor = POWERS_OF_TEN
+            .get(usize::try_from(power.unsigned_abs()).unwrap_or(usize::MAX))
+            .copied()
+            .unwrap_or(i64::MAX);
+        if power >= 0 {
+            magnitude *= factor;
+        } else if magnitude % factor != 0 {
+            return Err(too_many_digits());
+        } else {
+            magnitude /= factor;
+        }
+        let signed = if self.negative { -magnitude } else { magnitude };
+        deliver(shortest(&signed.to_be_bytes()));
+        Ok(())
     }
 
     /// At most 38 digits in all, so that nothing overflows 127 bits.
@@ -110,9 +149,7 @@ impl<'a> Number<'a> {
                 .checked_pow(power.unsigned_abs().min(38) as u32)
                 .unwrap_or(i128::MAX);
             if magnitude % divisor != 0 {
-                return Err(ValueError::new(
-                    "numeric has more digits after the point than its column's scale",
-                ));
+                return Err(too_many_digits());
             }
             magnitude /= divisor;
         }
@@ -133,9 +170,7 @@ impl<'a> Number<'a> {
             if power > 0 {
                 limbs.multiply_add(factor, 0);
             } else if limbs.divide(factor) != 0 {
-                return Err(ValueError::new(
-                    "numeric has more digits after the point than its column's scale",
-                ));
+                return Err(too_many_digits());
             } else if limbs.is_zero() {
                 break;
             }

@@ -228,15 +228,23 @@ impl IsoText {
         self.digits(year, 4);
     }
 
+    /// A separator and two digits of a number below 100.
     fn separated(&mut self, separator: u8, number: i64) {
         self.push(separator);
-        self.digits(number, 2);
+        self.pair(number);
+    }
+
+    /// Two digits of a number below 100.
+    fn pair(&mut self, number: i64) {
+        let number = number as u8;
+        self.push(b'0' + number / 10 % 10);
+        self.push(b'0' + number % 10);
     }
 
     /// `hh:mm:ss`, a fraction without zeros at its end, `Z`.
     fn clock(&mut self, micros: i64) {
         let seconds = micros / 1_000_000;
-        self.digits(seconds / 3_600, 2);
+        self.pair(seconds / 3_600);
         self.separated(b':', seconds / 60 % 60);
         self.separated(b':', seconds % 60);
         let mut fraction = micros % 1_000_000;

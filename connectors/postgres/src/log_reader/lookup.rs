@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the catalogue adds to a relation that the log announced: found out in a task, so that a caller who drops the
+//! reader's future again and again still gets there.
+
+use super::relation::CapturedRelation;
+use crate::protocol::pgoutput::Relation;
+use crate::query_connection::{QueryConnection, TextColumns};
+use crate::schema::{ShapeColumn, TableShape};
+use crate::{discover, schema};
+use highwater_core::{Error, Result};
+use std::sync::Arc;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+/// Looks relations up, one at a time.
+#[derive(Debug)]
+pub(super) struct RelationLookup {
+    catalog: Arc<Mutex<QueryConnection>>,
+    publication: String,
+    running: Option<JoinHandle<Result<CapturedRelation>>>,
+}
+
+impl RelationLookup {
+    pub(super) fn new(catalog: QueryConnection, publication: String) -> Self {
+        Self {
+            catalog: Arc::new(Mutex::new(catalog)),
+            publication,
+            running: None,
+        }
+    }
+
+    /// Gives `relation` its schema. Cancel-safe: the next call, for the same relation, waits for the same work.
+    pub(super) async fn captured(&mut self, relation: &Relation) -> Result<CapturedRelation> {
+        let running = self.running.get_or_insert_with(|| {
+            let (catalog, publication, relation) = (self.catalog.clone(), self.publication.clone(), relation.clone());
+            tokio::spawn(async move { look_up(&mut *catalog.lock().await, &publication, &relation).await })
+        });
+        let result = running.await;
+        self.running = None;
+        result.unwrap_or_else(|error| Err(Error::bug("looking a relation up ended early").with_source(error)))
+    }
+}
+
+impl Drop for RelationLookup {
+    fn drop(&mut self) {
+        if let Some(running) = &self.running {
+            running.abort();
+        }
+    }
+}
+
+async fn look_up(catalog: &mut QueryConnection, publication: &str, relation: &Relation) -> Result<CapturedRelation> {
+    let name = CapturedRelation::name_of(relation);
+    let shapes = discover::read_shapes(catalog, publication, Some(&name)).await?;
+    let catalogued = shapes.into_iter().find(|shape| shape.oid == relation.oid);
+    let (mut columns, key) = TableShape::of_relation(relation, catalogued.as_ref());
+    let types = discover::read_types(catalog, &discover::types_of(&columns)).await?;
+    name_types(catalog, &mut columns).await?;
+    let schema = schema::build(relation.oid, &name, &columns, key, &types)?;
+    Ok(CapturedRelation::new(relation, schema))
+}
+
+/// Asks for the SQL names of types that the catalogue's present columns do not show: the log is behind it.
+async fn name_types(catalog: &mut QueryConnection, columns: &mut [ShapeColumn]) -> Result<()> {
+    for column in columns.iter_mut().filter(|column| column.database_type.is_empty()) {
+        let (oid, modifier) = (column.type_oid.to_string(), column.type_modifier.to_string());
+        let sql = "SELECT pg_catalog.format_type($1::oid, $2::int4)";
+        let rows = catalog
+            .query(sql, &[Some(&oid), Some(&modifier)], "reading the name of a type")
+            .await?;
+        column.database_type = rows.first().and_then(|row| row.text(0)).unwrap_or("unknown").to_owned();
+    }
+    Ok(())
+}
