@@ -47,7 +47,11 @@ fn text(status: &Status) -> String {
         let estimate = table
             .rows_estimate
             .map_or(String::new(), |rows| format!(" of about {rows}"));
-        let copying = if table.copying { "copying" } else { "copied" };
+        let copying = match (table.copying, table.copied) {
+            (true, _) => "copying",
+            (false, true) => "copied",
+            (false, false) => "not copied,",
+        };
         let left = table
             .seconds_left
             .map_or(String::new(), |left| format!(", {left:.0} s left"));

@@ -64,7 +64,7 @@ impl Screen {
         loop {
             let status = board.read();
             self.draw_copies(&status);
-            let copied = |table: &TableStatus| !table.copying && table.rows_read > 0;
+            let copied = |table: &TableStatus| table.copied;
             if status.state == State::Running && status.tables.len() >= 3 && status.tables.values().all(copied) {
                 break;
             }

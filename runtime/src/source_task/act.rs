@@ -29,7 +29,12 @@ impl<C: SourceConnector> Capture<C> {
         let mut actions = std::mem::take(&mut self.actions);
         for action in actions.drain(..) {
             match action {
-                Action::Emit(change) => self.emit(change).await?,
+                // Nearly every event is done here, without a future that would take it along.
+                Action::Emit(change) => match self.encode(&change)? {
+                    Encoded::Done => {}
+                    Encoded::Full => self.outbox.flush().await?,
+                    Encoded::Unprepared => self.emit(change).await?,
+                },
                 other => self.act_on(other).await?,
             }
         }

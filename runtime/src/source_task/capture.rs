@@ -64,6 +64,7 @@ pub(super) struct Capture<C: SourceConnector> {
     pub(super) workers: Workers<C::Position>,
     pub(super) pace: Pace,
     pub(super) items: Vec<LogItem<C::Position>>,
+    slice: Vec<LogItem<C::Position>>,
     pub(super) actions: Vec<Action<C::Position>>,
     pub(super) topics: HashSet<Arc<str>>,
     pub(super) certificates: Arc<str>,
@@ -108,6 +109,7 @@ impl<C: SourceConnector> Capture<C> {
             workers: parts.workers,
             pace: Pace::new(task.settings.pace, Duration::ZERO),
             items: Vec::new(),
+            slice: Vec::new(),
             actions: Vec::new(),
             topics: HashSet::new(),
             certificates: certificates_topic(&task.settings.encoder.topic_prefix),
@@ -141,7 +143,8 @@ impl<C: SourceConnector> Capture<C> {
                 timer.as_mut().reset(wakes_at);
             }
             let woke = tokio::select! {
-                read = self.log.next(&mut self.items) => Woke::Log(read),
+                read = self.log.next(&mut self.items), if self.items.is_empty() => Woke::Log(read),
+                () = std::future::ready(()), if !self.items.is_empty() => Woke::Log(Ok(())),
                 saved = self.saved.recv() => Woke::Saved(saved),
                 done = self.workers.next() => Woke::Done(done),
                 Some(command) = commands.recv() => Woke::Command(command),
@@ -176,7 +179,16 @@ impl<C: SourceConnector> Capture<C> {
 
     async fn log_read(&mut self) -> Result<()> {
         self.log_moved = true;
-        self.engine.step_log(&mut self.items, &mut self.actions)?;
+        // A checkpoint can only lie between two steps, so a batch larger than a commit is taken in slices.
+        let slice = usize::try_from(self.settings.pace.events_max)
+            .unwrap_or(usize::MAX)
+            .max(1);
+        if self.items.len() <= slice {
+            self.engine.step_log(&mut self.items, &mut self.actions)?;
+        } else {
+            self.slice.extend(self.items.drain(..slice));
+            self.engine.step_log(&mut self.slice, &mut self.actions)?;
+        }
         self.act().await?;
         if self.engine.has_news() {
             self.pace.progressed();

@@ -123,8 +123,16 @@ impl<C: SourceConnector> Capture<C> {
             status.events = events;
             status.windows_open = windows_open;
             for (name, table) in tables {
-                let events = status.tables.get(&name).map_or(0, |known| known.events) + table.events;
-                status.tables.insert(name, TableStatus { events, ..table });
+                let shown = status.tables.entry(name).or_default();
+                let events = shown.events + table.events;
+                // Copies that ended before the last retry are no longer known to the engine.
+                let ended_before = table.rows_read == 0 && !table.copying;
+                let rows_read = if ended_before { shown.rows_read } else { table.rows_read };
+                *shown = TableStatus {
+                    events,
+                    rows_read,
+                    ..table
+                };
             }
             status.snapshots = progress;
             status.at_us = at_us;
@@ -179,6 +187,11 @@ impl<C: SourceConnector> Capture<C> {
             }
             if running {
                 table.seconds_left = self.observed.seconds_left(copy, table.rows_estimate, now);
+            }
+        }
+        for name in self.engine.known_tables() {
+            if let Some(table) = tables.get_mut(&name.to_string()) {
+                table.copied = !table.copying;
             }
         }
         self.observed.end_run();

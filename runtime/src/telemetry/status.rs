@@ -73,6 +73,8 @@ pub struct TableStatus {
     pub rows_estimate: Option<u64>,
     /// Whether a copy of it runs.
     pub copying: bool,
+    /// Whether a whole copy of it was finished, in this run or an earlier one.
+    pub copied: bool,
     /// Events of it encoded since the process began.
     pub events: u64,
     /// Seconds until its copy is done at the present pace, where that can be told.
