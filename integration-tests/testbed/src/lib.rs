@@ -2,17 +2,17 @@
 //! Real servers for tests, the demo and benchmarks: one handle per server.
 //!
 //! ```text
-//!   Postgres::start ──┬── process    programs of Debian, npm or Maven in a private folder, children of the test
-//!                     └── container  any Docker-compatible engine, through testcontainers
-//!   Kafka::start    ──┐
-//!   Registry::start ──┴── process
+//!   Postgres::start ──┐
+//!   Kafka::start    ──┼──┬── process    programs of Debian, npm or Maven in a private folder, children of the test
+//!   Registry::start ──┘  └── container  any Docker-compatible engine, through testcontainers
 //! ```
 //!
 //! [`backend`] says how the back end is chosen.
 //!
 //! Servers listen on 127.0.0.1, on a free port that stays theirs over restarts. Their data lies in `/tmp/hwtb-…`,
 //! removed on success and kept when the test panics (or always with `HIGHWATER_KEEP=1`). A server dies with its
-//! handle, and with this process however it ends. What is downloaded goes to [`cache::root`], under locks, once.
+//! handle, and a native one with this process however it ends; a killed process' containers go when the next one
+//! uses the engine. What is downloaded goes to [`cache::root`], under locks, once.
 
 mod at_exit;
 pub mod backend;
@@ -24,6 +24,7 @@ pub mod doctor;
 mod error;
 mod fetch;
 mod http;
+mod java_server;
 pub mod kafka;
 mod ports;
 pub mod postgres;

@@ -9,6 +9,17 @@ use crate::error::{Error, Result};
 
 /// Where run directories are made: short, for a Unix socket's path holds 107 bytes.
 const PARENT: &str = "/tmp";
+/// How their names begin.
+const PREFIX: &str = "hwtb-";
+
+/// The run directories of all processes, dead ones' too.
+pub(crate) fn all() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(PARENT).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX))
+        .map(|entry| entry.path())
+        .collect()
+}
 
 /// A unique, short directory. It is removed when dropped, unless the thread is panicking, [`RunDir::keep`] was called,
 /// or `HIGHWATER_KEEP` is set; then its path is printed.
@@ -21,7 +32,7 @@ pub(crate) struct RunDir {
 impl RunDir {
     pub(crate) fn new() -> Result<Self> {
         let dir = tempfile::Builder::new()
-            .prefix("hwtb-")
+            .prefix(PREFIX)
             .tempdir_in(PARENT)
             .map_err(|e| Error::during(format!("cannot create a run directory in {PARENT}"), e))?;
         Ok(Self {
@@ -48,7 +59,8 @@ impl RunDir {
         }
     }
 
-    fn is_kept(&self) -> bool {
+    /// Whether the directory stays when it is disposed of now.
+    pub(crate) fn is_kept(&self) -> bool {
         std::thread::panicking() || self.kept.load(Ordering::Relaxed) || std::env::var_os("HIGHWATER_KEEP").is_some()
     }
 }

@@ -52,8 +52,14 @@ pub const KAFKA_IMAGE: &str = "apache/kafka:4.3.1";
 /// Apicurio Registry, the last line that runs on Java 17.
 pub const REGISTRY: &str = "2.6.13.Final";
 
-/// The registry's official container image: with SQL storage, so that a restart keeps schema ids.
-pub const REGISTRY_IMAGE: &str = "apicurio/apicurio-registry-sql:2.6.13.Final";
+/// The registry's official container image. Its name says what it is by default; it holds the same application as the
+/// Maven artefact, whose database is a file where the handle says so. (`…-sql` has the driver of Postgres only.)
+pub const REGISTRY_IMAGE: &str = "apicurio/apicurio-registry-mem:2.6.13.Final";
+
+/// The Debian suite of container images of our own with Java.
+pub const JAVA_SUITE: &str = "bookworm";
+/// The package of Java in [`JAVA_SUITE`].
+pub const JAVA_PACKAGE: &str = "openjdk-17-jre-headless";
 
 /// Maven's plugin that copies artefacts.
 pub const MAVEN_DEPENDENCY_PLUGIN: &str = "3.6.1";

@@ -5,6 +5,8 @@ mod bad_days;
 mod bad_postgres;
 mod bad_settings;
 mod flow_anomaly;
+mod flow_check;
+mod flow_copies;
 mod flow_first;
 mod flow_rows;
 mod flow_schema;

@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A server in a container: made once, then started, stopped, killed and frozen on its own file system.
 
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use testcontainers::bollard::query_parameters::{KillContainerOptionsBuilder, UploadToContainerOptionsBuilder};
+use futures::StreamExt;
+use testcontainers::bollard::models::{ContainerState, HostConfig};
+use testcontainers::bollard::query_parameters::{
+    KillContainerOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+};
 use testcontainers::bollard::{Docker, body_full};
 use testcontainers::core::ContainerPort;
 use testcontainers::runners::AsyncRunner;
@@ -11,9 +16,8 @@ use testcontainers::{ContainerAsync, CopyTargetOptions, GenericImage, ImageExt};
 use tokio::sync::Mutex;
 
 use crate::command;
-use crate::container::engine;
+use crate::container::{engine, owner, sweep};
 use crate::error::{Error, Result};
-use crate::ports::Port;
 use crate::run_dir::RunDir;
 use crate::wait;
 
@@ -32,22 +36,24 @@ pub(crate) struct Recipe {
     pub(crate) name: String,
     pub(crate) docker: Docker,
     pub(crate) image: String,
-    /// Run by `sh`, in place of the image's own entry point: it ends in an `exec` of the server.
+    /// Run by root's `sh`, in place of the image's own entry point: it ends in an `exec` of the server.
     pub(crate) script: &'static str,
+    /// The script's arguments.
+    pub(crate) arguments: Vec<String>,
     pub(crate) environment: Vec<(&'static str, String)>,
     /// Path, content and mode of files put into the container first.
     pub(crate) files: Vec<(String, Vec<u8>, u32)>,
-    /// The server's port inside.
-    pub(crate) port: u16,
+    /// Ports of this machine, which their owner reserved, and those inside that they lead to.
+    pub(crate) ports: Vec<(u16, u16)>,
 }
 
-/// A container and its published port, which stays the same over restarts.
+/// A container, with published ports that stay the same over restarts.
 pub(crate) struct Contained {
     name: String,
     docker: Docker,
     container: Mutex<Option<ContainerAsync<GenericImage>>>,
     id: String,
-    port: Port,
+    pid: std::sync::Mutex<Option<u32>>,
     dir: RunDir,
 }
 
@@ -63,13 +69,19 @@ impl std::fmt::Debug for Contained {
 impl Contained {
     /// Makes a container and starts it; the server inside is not yet ready.
     pub(crate) async fn create(recipe: Recipe, dir: RunDir) -> Result<Self> {
-        let port = Port::reserve()?;
+        sweep::once(&recipe.docker).await;
+        let mut command = vec!["-c".to_owned(), recipe.script.to_owned(), "server".to_owned()];
+        command.extend(recipe.arguments);
         let mut request = engine::generic(&recipe.image)
             .with_entrypoint("sh")
-            .with_exposed_port(ContainerPort::Tcp(recipe.port))
-            .with_mapped_port(port.number(), ContainerPort::Tcp(recipe.port))
-            .with_cmd(["-c", recipe.script])
+            .with_cmd(command)
+            .with_user("root")
+            .with_label(owner::LABEL, owner::this_process())
+            .with_host_config_modifier(on_loopback_only)
             .with_startup_timeout(CREATE_LIMIT);
+        for (outside, inside) in &recipe.ports {
+            request = request.with_mapped_port(*outside, ContainerPort::Tcp(*inside));
+        }
         for (name, value) in &recipe.environment {
             request = request.with_env_var(*name, value);
         }
@@ -86,13 +98,9 @@ impl Contained {
             docker: recipe.docker,
             container: Mutex::new(Some(container)),
             id,
-            port,
+            pid: std::sync::Mutex::new(None),
             dir,
         })
-    }
-
-    pub(crate) fn port(&self) -> u16 {
-        self.port.number()
     }
 
     pub(crate) fn dir(&self) -> &RunDir {
@@ -137,8 +145,12 @@ impl Contained {
 
     /// Sends the server a signal and waits for its end.
     pub(crate) async fn end_with(&self, signal: &str, limit: Duration) -> Result<()> {
-        if !self.is_running().await {
+        self.set_pid(None);
+        let Some(state) = self.state().await.filter(|state| state.pid.is_some_and(|pid| pid > 0)) else {
             return Ok(());
+        };
+        if state.paused == Some(true) {
+            self.resume().await?;
         }
         let options = KillContainerOptionsBuilder::default().signal(signal).build();
         self.docker
@@ -168,11 +180,23 @@ impl Contained {
         self.process_id().await.is_some()
     }
 
-    /// The server's process id as the engine's machine sees it, if it runs.
-    pub(crate) async fn process_id(&self) -> Option<u32> {
-        let state = self.docker.inspect_container(&self.id, None).await.ok()?.state?;
+    /// The server's process id as the engine's machine sees it, from when it was ready until it was told to end.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        *self.pid.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_pid(&self, pid: Option<u32>) {
+        *self.pid.lock().unwrap_or_else(PoisonError::into_inner) = pid;
+    }
+
+    async fn process_id(&self) -> Option<u32> {
+        let state = self.state().await?;
         let pid = u32::try_from(state.pid?).ok()?;
         (state.running? && pid > 0).then_some(pid)
+    }
+
+    async fn state(&self) -> Option<ContainerState> {
+        self.docker.inspect_container(&self.id, None).await.ok()?.state
     }
 
     /// Waits until `ready` gives a value; fails early, with the log's tail, when the server ends.
@@ -183,6 +207,7 @@ impl Contained {
         let end = Instant::now() + limit;
         loop {
             if let Some(value) = ready().await {
+                self.set_pid(self.process_id().await);
                 return Ok(value);
             }
             if !self.is_running().await {
@@ -196,31 +221,71 @@ impl Contained {
         }
     }
 
-    async fn log_tail(&self) -> String {
+    /// What the server wrote so far, in all its runs.
+    pub(crate) async fn log(&self) -> String {
         let container = self.container.lock().await;
         let Some(container) = container.as_ref() else {
             return String::new();
         };
         let mut bytes = container.stdout_to_vec().await.unwrap_or_default();
         bytes.extend(container.stderr_to_vec().await.unwrap_or_default());
-        command::tail(&String::from_utf8_lossy(&bytes), LOG_TAIL_LINES)
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The end of this process: the container is removed, on a runtime of its own.
+    async fn log_tail(&self) -> String {
+        command::tail(&self.log().await, LOG_TAIL_LINES)
+    }
+
+    /// The end of this process: the container is removed.
     pub(crate) fn end(&self) {
-        let docker = self.docker.clone();
-        let id = self.id.clone();
-        let removing = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .ok()?;
-            let options = testcontainers::bollard::query_parameters::RemoveContainerOptionsBuilder::default();
-            runtime
-                .block_on(docker.remove_container(&id, Some(options.force(true).v(true).build())))
-                .ok()
+        self.save_log();
+        let (docker, id) = (self.docker.clone(), self.id.clone());
+        aside(async move {
+            let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+            let _ = docker.remove_container(&id, Some(options)).await;
         });
-        let _ = removing.join();
         self.dir.dispose();
+    }
+
+    /// Writes the log where a native server has its own, if the directory is kept.
+    fn save_log(&self) {
+        if !self.dir.is_kept() {
+            return;
+        }
+        let (docker, id, path) = (self.docker.clone(), self.id.clone(), self.dir.path().join("log"));
+        aside(async move {
+            let options = LogsOptionsBuilder::default().stdout(true).stderr(true).build();
+            let mut parts = docker.logs(&id, Some(options));
+            let mut log = Vec::new();
+            while let Some(Ok(part)) = parts.next().await {
+                log.extend_from_slice(&part.into_bytes());
+            }
+            let _ = std::fs::write(&path, log);
+        });
+    }
+}
+
+impl Drop for Contained {
+    fn drop(&mut self) {
+        self.save_log();
+    }
+}
+
+/// Runs a task to its end on a runtime of its own: where there is none, or none that may be blocked.
+fn aside(task: impl Future<Output = ()> + Send + 'static) {
+    let working = std::thread::spawn(move || {
+        if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            runtime.block_on(task);
+        }
+    });
+    let _ = working.join();
+}
+
+/// Publishes ports on 127.0.0.1, where the handles look, and nowhere else.
+fn on_loopback_only(config: &mut HostConfig) {
+    for bindings in config.port_bindings.iter_mut().flat_map(|ports| ports.values_mut()) {
+        for binding in bindings.iter_mut().flatten() {
+            binding.host_ip = Some("127.0.0.1".to_owned());
+        }
     }
 }

@@ -1,57 +1,46 @@
 // SPDX-License-Identifier: Apache-2.0
-//! An engine and images of our own, where neither Docker nor a public image is to be had: Debian's podman serves the
-//! Docker API on a private socket, and images are made from Debian's packages.
-//!
-//! Everything the engine writes lies in its run directory: nothing of the machine's own podman is seen or changed.
+//! An engine of our own, where neither Docker nor a public image is to be had: Debian's podman serves the Docker API
+//! on a private socket, with images made from Debian's packages.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use crate::cache;
 use crate::command;
+use crate::container::images::LocalImage;
+use crate::container::owner;
+use crate::container::podman::Podman;
 use crate::error::{Error, Result};
-use crate::fetch::debian::Mirrors;
-use crate::postgres::programs;
-use crate::run_dir::RunDir;
+use crate::run_dir::{self, RunDir};
 use crate::server_process::ServerProcess;
 
-/// Raised when the way in which an image is made changes.
-const RECIPE: &str = "1";
 /// Time for the engine's socket to appear.
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// The programs that are needed, all of them Debian packages.
 const PROGRAMS: [&str; 4] = ["podman", "runc", "debootstrap", "iptables"];
+/// The file in an engine's directory that names its owner.
+const OWNER: &str = "engine-owner";
 
-/// Limits and cgroups as a nested or old machine allows them: the defaults of podman ask for more.
-const CONFIGURATION: &str = "[containers]\n\
-    default_ulimits = [\"nofile=1024:1024\", \"nproc=4096:4096\"]\n\
-    [engine]\n\
-    runtime = \"runc\"\n\
-    cgroup_manager = \"cgroupfs\"\n\
-    events_logger = \"file\"\n";
-
-/// A running podman with a Docker-compatible socket.
+/// A running podman with a Docker-compatible socket. Dropping it removes its containers; those of a killed process
+/// go when the next engine starts.
 #[derive(Debug)]
 pub struct LocalEngine {
     process: ServerProcess,
+    podman: Podman,
     dir: RunDir,
 }
 
 impl LocalEngine {
-    /// Starts the engine, if this machine can run containers; the error says why it cannot.
-    pub async fn start() -> Result<Self> {
-        // SAFETY: geteuid has no preconditions.
-        if unsafe { libc::geteuid() } != 0 {
-            return Err(Error::new("an engine of our own needs root"));
-        }
-        for program in PROGRAMS {
-            command::output(Command::new(program).arg("--version"))?;
-        }
-        let dir = RunDir::new()?;
-        cache::write(&dir.path().join("containers.conf"), CONFIGURATION)?;
+    /// Starts the engine with these images, which are made first if they are not in the cache; the error says why
+    /// this machine cannot run containers.
+    pub async fn start(images: &[LocalImage]) -> Result<Self> {
+        let images = images.to_vec();
+        let (dir, podman) = tokio::task::spawn_blocking(move || Self::prepare(&images))
+            .await
+            .map_err(|e| Error::during("preparing a container engine", e))??;
         let socket = dir.path().join("podman.sock");
-        let mut service = podman(dir.path());
+        let mut service = podman.command();
         service
             .args(["system", "service", "--time=0"])
             .arg(format!("unix://{}", socket.display()));
@@ -63,7 +52,28 @@ impl LocalEngine {
                 async move { answers.then_some(()) }
             })
             .await?;
-        Ok(Self { process, dir })
+        Ok(Self { process, podman, dir })
+    }
+
+    fn prepare(images: &[LocalImage]) -> Result<(RunDir, Podman)> {
+        // SAFETY: geteuid has no preconditions.
+        if unsafe { libc::geteuid() } != 0 {
+            return Err(Error::new("an engine of our own needs root"));
+        }
+        for program in PROGRAMS {
+            command::output(Command::new(program).arg("--version"))?;
+        }
+        remove_orphans();
+        let stores = images.iter().map(|image| image.store()).collect::<Result<Vec<_>>>()?;
+        let dir = RunDir::new()?;
+        cache::write(&dir.path().join(OWNER), owner::this_process())?;
+        let podman = Podman::new(dir.path(), &dir.path().join("storage"), &stores)?;
+        if let Some(image) = images.first() {
+            let mut probe = podman.command();
+            command::output(probe.args(["run", "--rm", "--network=none", &image.name(), "true"]))
+                .map_err(|e| Error::during("this machine cannot run a container", e))?;
+        }
+        Ok((dir, podman))
     }
 
     /// What `DOCKER_HOST` has to say for testcontainers to find this engine.
@@ -75,80 +85,36 @@ impl LocalEngine {
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
-
-    /// Makes (once; its archive is cached) and loads an image with a Postgres of Debian's packages; returns its name.
-    /// Blocks. A container that cannot even run `true` is an error: then this machine cannot run containers.
-    pub fn load_postgres(&self, major: u16) -> Result<String> {
-        let archive = postgres_archive(major)?;
-        let image = format!("localhost/highwater-postgres:{major}");
-        command::output(podman(self.dir.path()).arg("import").arg(&archive).arg(&image))?;
-        command::output(podman(self.dir.path()).args(["run", "--rm", "--network=none", &image, "true"]))
-            .map_err(|e| Error::during("this machine cannot run a container", e))?;
-        Ok(image)
-    }
 }
 
 impl Drop for LocalEngine {
     fn drop(&mut self) {
         // Containers first, or their mounts keep the directory busy.
-        let _ = command::output(podman(self.dir.path()).args(["rm", "--all", "--force", "--time=0"]));
+        remove_containers(&self.podman);
     }
 }
 
-/// A podman that keeps everything in `dir`.
-fn podman(dir: &Path) -> Command {
-    let at = |name: &str| dir.join(name).display().to_string();
-    let mut podman = Command::new("podman");
-    podman.env("CONTAINERS_CONF", at("containers.conf"));
-    // vfs asks nothing of the file system below: overlay on overlay, as in a nested container, does not mount.
-    podman.args([
-        "--storage-driver=vfs",
-        "--root",
-        &at("storage"),
-        "--runroot",
-        &at("run"),
-        "--tmpdir",
-        &at("tmp"),
-    ]);
-    podman.args(["--network-config-dir", &at("networks")]);
-    podman
+fn remove_containers(podman: &Podman) {
+    let mut remove = podman.command();
+    if let Err(error) = command::output(remove.args(["rm", "--all", "--force", "--time=0"])) {
+        eprintln!("testbed: {error}");
+    }
 }
 
-fn postgres_archive(major: u16) -> Result<PathBuf> {
-    let pin = programs::pin(major)?;
-    let mirrors = Mirrors::of_this_machine()
-        .ok_or_else(|| Error::new("no Debian mirror in this machine's apt sources to make an image from"))?;
-    let entry = cache::entry(
-        &format!("images/postgres-{major}"),
-        &format!("{RECIPE} {}", pin.suite),
-        |dir| {
-            eprintln!(
-                "testbed: making a container image of postgres {major} from Debian {}",
-                pin.suite
-            );
-            let root = dir.join("root");
-            let mut debootstrap = Command::new("debootstrap");
-            debootstrap
-                .args(["--variant=minbase", &format!("--include=postgresql-{major}"), pin.suite])
-                .arg(&root);
-            command::output(debootstrap.arg(mirrors.main()))?;
-            let mut tar = Command::new("tar");
-            tar.arg("-cf").arg(dir.join("image.tar")).arg("-C").arg(&root);
-            for part in [
-                "proc",
-                "sys",
-                "dev",
-                "var/cache/apt",
-                "var/lib/apt/lists",
-                "usr/share/doc",
-                "usr/share/man",
-            ] {
-                tar.arg(format!("--exclude=./{part}/*"));
+/// Ends the containers of engines whose owner was killed, and removes their directories.
+fn remove_orphans() {
+    for dir in run_dir::all() {
+        let owner = std::fs::read_to_string(dir.join(OWNER));
+        if owner.is_ok_and(|owner| owner::is_dead(&owner)) {
+            eprintln!("testbed: removing the containers of a killed test in {}", dir.display());
+            if let Err(error) = remove_orphan(&dir) {
+                eprintln!("testbed: {error}");
             }
-            command::output(tar.arg("."))?;
-            cache::remove_dir(&root)
-        },
-    )
-    .map_err(|e| Error::during(format!("cannot make an image of postgres {major}"), e))?;
-    Ok(entry.join("image.tar"))
+        }
+    }
+}
+
+fn remove_orphan(dir: &Path) -> Result<()> {
+    remove_containers(&Podman::found(dir)?);
+    cache::remove_dir(dir)
 }

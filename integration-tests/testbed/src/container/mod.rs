@@ -3,4 +3,8 @@
 
 pub(crate) mod contained;
 pub(crate) mod engine;
+pub mod images;
 pub mod local_engine;
+pub(crate) mod owner;
+mod podman;
+mod sweep;

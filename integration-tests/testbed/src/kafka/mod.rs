@@ -1,25 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A real Kafka for a test: one node, KRaft.
 
+mod configuration;
+mod contained;
 mod options;
 pub(crate) mod programs;
 mod shared;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::backend::{self, Backend, Choice};
 use crate::cache;
-use crate::certificates::{Authority, LOCAL_NAMES};
+use crate::certificates::Authority;
 use crate::command;
 use crate::error::{Error, Result};
-use crate::ports::Port;
+use crate::java_server::{JavaProcess, JavaServer};
 use crate::run_dir::RunDir;
-use crate::server_process::ServerProcess;
-use crate::versions::KAFKA;
+use crate::versions::{KAFKA, KAFKA_IMAGE};
 
-use options::Listener;
+use configuration::Configuration;
 pub use options::{KAFKA_PASSWORD, KAFKA_USER, KafkaOptions, Security};
 use programs::Programs;
 
@@ -33,26 +34,36 @@ const READY: &str = "Kafka Server started";
 /// A running broker on 127.0.0.1, killed and removed when dropped; its directory is kept when the test fails.
 #[derive(Debug)]
 pub struct Kafka {
-    programs: Programs,
-    options: KafkaOptions,
-    listeners: Vec<(Security, Port)>,
-    controller: Port,
-    authority: Option<Authority>,
-    process: Mutex<Option<ServerProcess>>,
-    // Last: the directory goes after the process.
-    dir: RunDir,
+    server: JavaServer,
+    /// Of a native broker.
+    programs: Option<Programs>,
+    // After the server: nobody else may get its ports before it is gone.
+    configuration: Configuration,
 }
 
 impl Kafka {
     /// Starts a broker: a few seconds.
     pub async fn start(options: KafkaOptions) -> Result<Self> {
         let began = Instant::now();
-        let this = tokio::task::spawn_blocking(move || Self::prepare(options))
-            .await
-            .map_err(|e| Error::during("preparing kafka", e))??;
-        this.boot().await?;
+        let configuration = Configuration::new(options)?;
+        let dir = RunDir::new()?;
+        let this = match backend::choose("HIGHWATER_IMAGE_KAFKA", KAFKA_IMAGE).await? {
+            Choice::Process => Self::start_process(configuration, dir).await?,
+            Choice::Container { docker, image } => {
+                if let Some(authority) = configuration.authority() {
+                    cache::write(&dir.path().join("ca.pem"), authority.ca_pem())?;
+                }
+                let container = contained::start((docker, image), &configuration, dir).await?;
+                Self {
+                    server: JavaServer::Container(Box::new(container)),
+                    programs: None,
+                    configuration,
+                }
+            }
+        };
         eprintln!(
-            "testbed: kafka {KAFKA} (process, pid {}) at {} in {} ms",
+            "testbed: kafka {KAFKA} ({}, pid {}) at {} in {} ms",
+            this.backend(),
             this.pid().unwrap_or_default(),
             this.bootstrap(),
             began.elapsed().as_millis()
@@ -65,150 +76,71 @@ impl Kafka {
         Programs::fetch().map(|_| KAFKA.to_owned())
     }
 
-    fn prepare(options: KafkaOptions) -> Result<Self> {
-        let programs = Programs::fetch()?;
-        let dir = RunDir::new()?;
-        command::output(
-            Command::new("cp")
-                .arg("-r")
-                .arg(programs.template())
-                .arg(dir.path().join("data")),
-        )?;
-        let mut kinds = vec![Security::Plaintext];
-        kinds.extend(
-            options
-                .listeners
-                .iter()
-                .copied()
-                .filter(|kind| *kind != Security::Plaintext),
-        );
-        let authority = kinds
-            .iter()
-            .any(|kind| kind.is_encrypted())
-            .then(Authority::new)
-            .transpose()?;
-        let listeners = kinds
-            .into_iter()
-            .map(|kind| Ok((kind, Port::reserve()?)))
-            .collect::<Result<Vec<_>>>()?;
+    async fn start_process(configuration: Configuration, dir: RunDir) -> Result<Self> {
+        let programs = tokio::task::spawn_blocking(Programs::fetch)
+            .await
+            .map_err(|e| Error::during("preparing kafka", e))??;
+        let data = dir.path().join("data");
+        command::output(Command::new("cp").arg("-r").arg(programs.template()).arg(data))?;
+        for (name, content) in configuration.files("127.0.0.1", &dir.path().display().to_string())? {
+            cache::write(&dir.path().join(name), content)?;
+        }
+        let process = JavaProcess::new(format!("kafka {KAFKA}"), dir);
         let this = Self {
-            programs,
-            options,
-            listeners,
-            controller: Port::reserve()?,
-            authority,
-            process: Mutex::new(None),
-            dir,
+            server: JavaServer::Process(Box::new(process)),
+            programs: Some(programs),
+            configuration,
         };
-        this.configure()?;
+        this.boot().await?;
         Ok(this)
     }
 
-    fn configure(&self) -> Result<()> {
-        let at = |name: &str| self.dir.path().join(name).display().to_string();
-        let mut over = vec![("log.dirs".to_owned(), at("data"))];
-        if let Some(authority) = &self.authority {
-            let server = authority.server(&LOCAL_NAMES)?;
-            cache::write(&self.dir.path().join("ca.pem"), authority.ca_pem())?;
-            cache::write(
-                &self.dir.path().join("server.pem"),
-                server.key_pem + &server.certificate_pem,
-            )?;
-            for (name, value) in [
-                ("ssl.keystore.type", "PEM".to_owned()),
-                ("ssl.keystore.location", at("server.pem")),
-                ("ssl.truststore.type", "PEM".to_owned()),
-                ("ssl.truststore.location", at("ca.pem")),
-            ] {
-                over.push((name.to_owned(), value));
-            }
-        }
-        over.extend(self.options.settings.iter().cloned());
-        let listeners: Vec<Listener> = self
-            .listeners
-            .iter()
-            .map(|(security, port)| {
-                let own = format!("127.0.0.1:{}", port.number());
-                let advertised = match (&self.options.advertised, security) {
-                    (Some(other), Security::Plaintext) => other.clone(),
-                    _ => own,
-                };
-                Listener {
-                    security: *security,
-                    port: port.number(),
-                    advertised,
-                }
-            })
-            .collect();
-        let text = options::properties(&listeners, self.controller.number(), &over);
-        cache::write(&self.dir.path().join("server.properties"), text)
-    }
-
     async fn boot(&self) -> Result<()> {
-        if self.pid().is_some() {
-            return Err(Error::new("this kafka runs already: stop it first"));
+        self.server.check_ended()?;
+        match (&self.server, &self.programs) {
+            (JavaServer::Container(container), _) => contained::start_again(container).await,
+            (JavaServer::Process(process), Some(programs)) => {
+                let mut java = programs.java();
+                java.args(self.configuration.java()).arg("kafka.Kafka");
+                java.arg(process.dir().join("server.properties"));
+                let serves = |log: String| async move { log.contains(READY).then_some(()) };
+                process
+                    .start(java, START_LIMIT, |process| serves(process.log_of_this_run()))
+                    .await
+            }
+            (JavaServer::Process(_), None) => Err(Error::new("a native kafka without its programs")),
         }
-        let mut java = self.programs.java();
-        java.arg("-Xms128m").arg(format!("-Xmx{}m", self.options.heap_mb));
-        if !self.options.full_speed {
-            // Half the CPU of a start goes into compiling what a test never runs often.
-            java.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"]);
-        }
-        java.arg("kafka.Kafka").arg(self.dir.path().join("server.properties"));
-        let mut process = ServerProcess::start(&format!("kafka {KAFKA}"), java, &self.log_path(), libc::SIGKILL)?;
-        process
-            .wait_ready(START_LIMIT, |process| {
-                let ready = process.log_of_this_run().contains(READY);
-                async move { ready.then_some(()) }
-            })
-            .await?;
-        *self.slot() = Some(process);
-        Ok(())
     }
 
     /// The plain listener: `127.0.0.1:PORT`.
     pub fn bootstrap(&self) -> String {
-        format!(
-            "127.0.0.1:{}",
-            self.listeners.first().map_or(0, |(_, port)| port.number())
-        )
+        self.bootstrap_of(Security::Plaintext).unwrap_or_default()
     }
 
     /// The listener of one kind, if the broker has it.
     pub fn bootstrap_of(&self, security: Security) -> Option<String> {
-        let (_, port) = self.listeners.iter().find(|(kind, _)| *kind == security)?;
-        Some(format!("127.0.0.1:{}", port.number()))
+        let (_, port) = self.configuration.ports().find(|(kind, _)| *kind == security)?;
+        Some(format!("127.0.0.1:{port}"))
     }
 
     /// The certificate of the authority that signed the broker's, in PEM, if it has a TLS listener.
     pub fn ca_pem(&self) -> Option<&str> {
-        self.authority.as_ref().map(Authority::ca_pem)
+        self.configuration.authority().map(Authority::ca_pem)
     }
 
     /// The file with [`Kafka::ca_pem`].
     pub fn ca_path(&self) -> Option<PathBuf> {
-        self.authority.as_ref().map(|_| self.dir.path().join("ca.pem"))
-    }
-
-    /// A command that runs a class of Kafka's tools, such as `org.apache.kafka.tools.TopicCommand`.
-    pub fn tool(&self, class: &str) -> Command {
-        let mut java = self.programs.java();
-        java.args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=warn", class]);
-        java
+        self.ca_pem().map(|_| self.dir().join("ca.pem"))
     }
 
     /// Stops the broker in an orderly way.
     pub async fn stop(&self) -> Result<()> {
-        let process = self.slot().take();
-        match process {
-            Some(mut process) => process.stop(libc::SIGTERM, STOP_LIMIT).await,
-            None => Ok(()),
-        }
+        self.server.stop(STOP_LIMIT).await
     }
 
     /// Kills the broker.
     pub async fn kill9(&self) -> Result<()> {
-        self.slot().take().map_or(Ok(()), |mut process| process.kill9())
+        self.server.kill9().await
     }
 
     /// Starts the broker again on its data and ports; an orderly stop comes first if it runs.
@@ -219,52 +151,45 @@ impl Kafka {
 
     /// Freezes the broker: connections stay open and silent.
     pub async fn pause(&self) -> Result<()> {
-        self.slot().as_ref().map_or(Ok(()), ServerProcess::pause)
+        self.server.pause().await
     }
 
     /// Lets a frozen broker go on.
     pub async fn resume(&self) -> Result<()> {
-        if let Some(process) = self.slot().as_ref() {
-            process.resume();
-        }
-        Ok(())
+        self.server.resume().await
     }
 
-    /// The broker's process id, if it runs.
+    /// How the broker runs.
+    pub fn backend(&self) -> Backend {
+        self.server.backend()
+    }
+
+    /// The broker's process id, if it runs; in a container, as the engine's machine sees it.
     pub fn pid(&self) -> Option<u32> {
-        self.slot()
-            .as_mut()
-            .and_then(|process| process.is_running().then(|| process.pid()))
+        self.server.pid()
     }
 
-    /// The exact version.
+    /// The exact version that the test-bed pins; an image of `HIGHWATER_IMAGE_KAFKA` may have another.
     pub fn version(&self) -> &'static str {
         KAFKA
     }
 
-    /// The broker's log file.
+    /// The broker's log file; a container's is written when the directory is kept.
     pub fn log_path(&self) -> PathBuf {
-        self.dir.path().join("log")
+        self.dir().join("log")
     }
 
-    /// The run directory: `data`, `server.properties`, `log`.
+    /// The run directory: `log`, and of a native broker `data` and `server.properties`.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        self.server.dir().path()
     }
 
     /// Keeps the run directory when the broker goes, for a test that fails without a panic.
     pub fn keep_dir(&self) {
-        self.dir.keep();
+        self.server.dir().keep();
     }
 
     fn end(&self) {
-        if let Some(mut process) = self.slot().take() {
-            let _ = process.kill9();
-        }
-        self.dir.dispose();
-    }
-
-    fn slot(&self) -> MutexGuard<'_, Option<ServerProcess>> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+        self.server.end();
     }
 }

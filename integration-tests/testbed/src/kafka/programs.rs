@@ -8,7 +8,8 @@ use crate::cache;
 use crate::command;
 use crate::error::{Error, Result};
 use crate::fetch::maven::{self, Artefact};
-use crate::kafka::options::{KAFKA_PASSWORD, KAFKA_USER, Listener, Security, properties};
+use crate::kafka::configuration::{Listener, Place, properties};
+use crate::kafka::options::{KAFKA_PASSWORD, KAFKA_USER, Security};
 use crate::versions::{KAFKA, KAFKA_ARTEFACT, LOG4J};
 
 /// Raised when the way in which the libraries or the template are made changes.
@@ -16,7 +17,8 @@ const RECIPE: &str = "1";
 /// The cluster's id: any UUID in Kafka's spelling. One for all, for clusters never meet.
 const CLUSTER_ID: &str = "aGlnaHdhdGVyLXRlc3Rz";
 
-const LOG_CONFIGURATION: &str = "<Configuration><Appenders><Console name=\"out\">\
+/// Where the broker writes its log, and how: to its output.
+pub(crate) const LOG_CONFIGURATION: &str = "<Configuration><Appenders><Console name=\"out\">\
     <PatternLayout pattern=\"%d{ISO8601} %-5p %c{1} %m%n\"/></Console></Appenders>\
     <Loggers><Root level=\"info\"><AppenderRef ref=\"out\"/></Root></Loggers></Configuration>\n";
 
@@ -48,16 +50,7 @@ pub(crate) struct Programs {
 impl Programs {
     /// Fetches the libraries and formats a log directory if they are not in the cache. Blocks.
     pub(crate) fn fetch() -> Result<Self> {
-        maven::java_version()?;
-        let what = artefacts()
-            .map(|artefact| format!("{}:{}", artefact.name, artefact.version))
-            .join(" ");
-        let libraries = cache::entry("kafka/libraries", &format!("{RECIPE} {what}"), |dir| {
-            eprintln!("testbed: fetching kafka {KAFKA} from Maven");
-            cache::write(&dir.join("log4j2.xml"), LOG_CONFIGURATION)?;
-            maven::copy_with_dependencies(&artefacts(), dir)
-        })
-        .map_err(|e| Error::during(format!("cannot get kafka {KAFKA}"), e))?;
+        let libraries = libraries()?;
         let template = cache::entry("kafka/formatted", &format!("{RECIPE} {KAFKA}"), |dir| {
             format(&libraries, dir)
         })?;
@@ -73,6 +66,20 @@ impl Programs {
     pub(crate) fn java(&self) -> Command {
         java(&self.libraries)
     }
+}
+
+/// The directory of the broker's libraries, fetched if they are not in the cache. Blocks.
+pub(crate) fn libraries() -> Result<PathBuf> {
+    maven::java_version()?;
+    let what = artefacts()
+        .map(|artefact| format!("{}:{}", artefact.name, artefact.version))
+        .join(" ");
+    cache::entry("kafka/libraries", &format!("{RECIPE} {what}"), |dir| {
+        eprintln!("testbed: fetching kafka {KAFKA} from Maven");
+        cache::write(&dir.join("log4j2.xml"), LOG_CONFIGURATION)?;
+        maven::copy_with_dependencies(&artefacts(), dir)
+    })
+    .map_err(|e| Error::during(format!("cannot get kafka {KAFKA}"), e))
 }
 
 fn java(libraries: &Path) -> Command {
@@ -93,11 +100,13 @@ fn format(libraries: &Path, dir: &Path) -> Result<()> {
         port: 1,
         advertised: "127.0.0.1:1".into(),
     };
-    let text = properties(
-        &[plain],
-        2,
-        &[("log.dirs".into(), dir.join("data").display().to_string())],
-    );
+    let place = Place {
+        address: "127.0.0.1",
+        internal: 2,
+        controller: 3,
+    };
+    let data = ("log.dirs".into(), dir.join("data").display().to_string());
+    let text = properties(&place, &[plain], &[data]);
     cache::write(&config, text)?;
     let mut tool = java(libraries);
     tool.args([
@@ -117,7 +126,7 @@ fn format(libraries: &Path, dir: &Path) -> Result<()> {
         .map_err(|e| Error::during("cannot format kafka's log directory", e))
 }
 
-fn cluster_id() -> String {
+pub(crate) fn cluster_id() -> String {
     // 16 bytes in URL-safe base64 without padding are 22 characters.
     format!("{CLUSTER_ID:A<22}")
 }

@@ -2,8 +2,6 @@
 //! The container back end of Postgres. The image's own entry point is not used: the same script serves the official
 //! images and any image with the programs of Debian's packages.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use testcontainers::bollard::Docker;
@@ -11,6 +9,7 @@ use testcontainers::bollard::Docker;
 use crate::certificates::TlsFiles;
 use crate::container::contained::{Contained, HOME, Recipe};
 use crate::error::{Error, Result};
+use crate::ports::Port;
 use crate::postgres::options::{self, SUPERUSER};
 use crate::run_dir::RunDir;
 
@@ -41,7 +40,8 @@ exec $as postgres -D /hwtb/data -k /tmp -h '*' -p 5432 "$@"
 pub(crate) struct ContainedPostgres {
     container: Contained,
     version: String,
-    pid: Mutex<Option<u32>>,
+    // After the container: nobody else may get the port before it is gone.
+    port: Port,
 }
 
 impl ContainedPostgres {
@@ -71,22 +71,23 @@ impl ContainedPostgres {
                 files.push((at(name), content, mode));
             }
         }
+        let port = Port::reserve()?;
         let recipe = Recipe {
             name: format!("postgres {major}"),
             docker,
             image,
             script: SCRIPT,
+            arguments: Vec::new(),
             environment: vec![("HWTB_MAJOR", major.to_string())],
             files,
-            port: PORT,
+            ports: vec![(port.number(), PORT)],
         };
         let container = Contained::create(recipe, dir).await?;
-        let version = wait_ready(&container).await?;
-        let pid = Mutex::new(container.process_id().await);
+        let version = wait_ready(&container, port.number()).await?;
         Ok(Self {
             container,
             version,
-            pid,
+            port,
         })
     }
 
@@ -98,17 +99,15 @@ impl ContainedPostgres {
         &self.version
     }
 
-    pub(crate) fn pid(&self) -> Option<u32> {
-        *self.pid.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn port(&self) -> u16 {
+        self.port.number()
     }
 
     pub(crate) async fn stop(&self) -> Result<()> {
-        self.set_pid(None);
         self.container.end_with("SIGINT", STOP_LIMIT).await
     }
 
     pub(crate) async fn kill9(&self) -> Result<()> {
-        self.set_pid(None);
         self.container.kill9().await
     }
 
@@ -117,13 +116,7 @@ impl ContainedPostgres {
             .write(&format!("{HOME}/settings"), &lines(settings, with_tls))
             .await?;
         self.container.start().await?;
-        wait_ready(&self.container).await?;
-        self.set_pid(self.container.process_id().await);
-        Ok(())
-    }
-
-    fn set_pid(&self, pid: Option<u32>) {
-        *self.pid.lock().unwrap_or_else(PoisonError::into_inner) = pid;
+        wait_ready(&self.container, self.port()).await.map(drop)
     }
 }
 
@@ -142,15 +135,11 @@ fn lines(settings: &[(String, String)], with_tls: bool) -> String {
 }
 
 /// Waits until the server answers a query and returns its version.
-async fn wait_ready(container: &Contained) -> Result<String> {
+async fn wait_ready(container: &Contained, port: u16) -> Result<String> {
     container
         .wait_ready(START_LIMIT, || async {
             let mut config = tokio_postgres::Config::new();
-            config
-                .host("127.0.0.1")
-                .port(container.port())
-                .user(SUPERUSER)
-                .dbname("postgres");
+            config.host("127.0.0.1").port(port).user(SUPERUSER).dbname("postgres");
             config.connect_timeout(Duration::from_secs(2));
             let (client, connection) = config.connect(tokio_postgres::NoTls).await.ok()?;
             let driving = tokio::spawn(connection);

@@ -207,7 +207,7 @@ impl Postgres {
     pub fn pid(&self) -> Option<u32> {
         match &self.server {
             Server::Native(server) => server.pid(),
-            Server::Contained(server) => server.pid(),
+            Server::Contained(server) => server.container().pid(),
         }
     }
 
@@ -220,7 +220,7 @@ impl Postgres {
     pub fn port(&self) -> u16 {
         match &self.server {
             Server::Native(server) => server.port(),
-            Server::Contained(server) => server.container().port(),
+            Server::Contained(server) => server.port(),
         }
     }
 

@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A real schema registry for a test: Apicurio, which speaks the Confluent API.
 
+mod contained;
 pub(crate) mod programs;
 mod shared;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::backend::{self, Backend, Choice};
 use crate::error::{Error, Result};
 use crate::http;
+use crate::java_server::{JavaProcess, JavaServer};
 use crate::ports::Port;
 use crate::run_dir::RunDir;
-use crate::server_process::ServerProcess;
-use crate::versions::REGISTRY;
+use crate::versions::{REGISTRY, REGISTRY_IMAGE};
 
 /// Time for the registry to serve, on a machine that also compiles.
 const START_LIMIT: Duration = Duration::from_secs(180);
@@ -27,27 +28,31 @@ const API: &str = "/apis/ccompat/v7";
 /// is kept when the test fails. Schemas and their ids survive [`Registry::kill9`] and [`Registry::restart`].
 #[derive(Debug)]
 pub struct Registry {
-    jar: PathBuf,
+    server: JavaServer,
+    /// Of a native registry.
+    jar: Option<PathBuf>,
+    // After the server: nobody else may get the port before it is gone.
     port: Port,
-    process: Mutex<Option<ServerProcess>>,
-    // Last: the directory goes after the process.
-    dir: RunDir,
 }
 
 impl Registry {
     /// Starts a registry.
     pub async fn start() -> Result<Self> {
         let began = Instant::now();
-        let jar = tokio::task::spawn_blocking(programs::fetch)
-            .await
-            .map_err(|e| Error::during("preparing the registry", e))??;
-        let this = Self {
-            jar,
-            port: Port::reserve()?,
-            process: Mutex::new(None),
-            dir: RunDir::new()?,
+        let (port, dir) = (Port::reserve()?, RunDir::new()?);
+        let this = match backend::choose("HIGHWATER_IMAGE_REGISTRY", REGISTRY_IMAGE).await? {
+            Choice::Process => Self::start_process(port, dir).await?,
+            Choice::Container { docker, image } => {
+                let container = contained::create((docker, image), port.number(), dir).await?;
+                let this = Self {
+                    server: JavaServer::Container(Box::new(container)),
+                    jar: None,
+                    port,
+                };
+                this.wait_ready().await?;
+                this
+            }
         };
-        this.boot().await?;
         let answer = http::request(
             this.port(),
             "PUT",
@@ -62,7 +67,8 @@ impl Registry {
             )));
         }
         eprintln!(
-            "testbed: registry {REGISTRY} (process, pid {}) at {} in {} ms",
+            "testbed: registry {REGISTRY} ({}, pid {}) at {} in {} ms",
+            this.backend(),
             this.pid().unwrap_or_default(),
             this.url(),
             began.elapsed().as_millis()
@@ -75,40 +81,43 @@ impl Registry {
         programs::fetch().map(|_| REGISTRY.to_owned())
     }
 
+    async fn start_process(port: Port, dir: RunDir) -> Result<Self> {
+        let jar = tokio::task::spawn_blocking(programs::fetch)
+            .await
+            .map_err(|e| Error::during("preparing the registry", e))??;
+        let process = JavaProcess::new(format!("registry {REGISTRY}"), dir);
+        let this = Self {
+            server: JavaServer::Process(Box::new(process)),
+            jar: Some(jar),
+            port,
+        };
+        this.boot().await?;
+        Ok(this)
+    }
+
     async fn boot(&self) -> Result<()> {
-        if self.pid().is_some() {
-            return Err(Error::new("this registry runs already: stop it first"));
+        self.server.check_ended()?;
+        match (&self.server, &self.jar) {
+            (JavaServer::Container(container), _) => {
+                container.start().await?;
+                self.wait_ready().await
+            }
+            (JavaServer::Process(process), Some(jar)) => {
+                let dir = process.dir().display().to_string();
+                let mut java = Command::new("java");
+                java.args(java_arguments("127.0.0.1", self.port(), &dir));
+                java.arg("-jar").arg(jar);
+                process.start(java, START_LIMIT, |_| serves(self.port())).await
+            }
+            (JavaServer::Process(_), None) => Err(Error::new("a native registry without its program")),
         }
-        let mut java = Command::new("java");
-        java.args([
-            "-Xms96m",
-            "-Xmx384m",
-            "-XX:TieredStopAtLevel=1",
-            "-XX:+UseSerialGC",
-            "-Xshare:auto",
-        ]);
-        java.args([
-            "-Dquarkus.http.host=127.0.0.1",
-            &format!("-Dquarkus.http.port={}", self.port()),
-        ]);
-        java.arg("-Dregistry.storage.kind=sql");
-        // A file, so that ids survive a restart; WRITE_DELAY=0 keeps what was acknowledged through a kill.
-        let file = self.dir.path().join("schemas");
-        java.arg(format!(
-            "-DREGISTRY_DATASOURCE_URL=jdbc:h2:file:{};WRITE_DELAY=0",
-            file.display()
-        ));
-        java.arg("-jar").arg(&self.jar);
-        let mut process = ServerProcess::start(&format!("registry {REGISTRY}"), java, &self.log_path(), libc::SIGKILL)?;
-        let port = self.port();
-        process
-            .wait_ready(START_LIMIT, |_| async move {
-                let answer = http::request(port, "GET", &format!("{API}/subjects"), "").await.ok()?;
-                (answer.status == 200).then_some(())
-            })
-            .await?;
-        *self.slot() = Some(process);
-        Ok(())
+    }
+
+    async fn wait_ready(&self) -> Result<()> {
+        match &self.server {
+            JavaServer::Container(container) => container.wait_ready(START_LIMIT, || serves(self.port())).await,
+            JavaServer::Process(_) => Ok(()),
+        }
     }
 
     /// The address of the Confluent API: what a client takes as `schema.registry.url`.
@@ -123,16 +132,12 @@ impl Registry {
 
     /// Stops the registry in an orderly way.
     pub async fn stop(&self) -> Result<()> {
-        let process = self.slot().take();
-        match process {
-            Some(mut process) => process.stop(libc::SIGTERM, STOP_LIMIT).await,
-            None => Ok(()),
-        }
+        self.server.stop(STOP_LIMIT).await
     }
 
     /// Kills the registry.
     pub async fn kill9(&self) -> Result<()> {
-        self.slot().take().map_or(Ok(()), |mut process| process.kill9())
+        self.server.kill9().await
     }
 
     /// Starts the registry again on its data and port; an orderly stop comes first if it runs.
@@ -143,52 +148,70 @@ impl Registry {
 
     /// Freezes the registry: connections stay open and silent.
     pub async fn pause(&self) -> Result<()> {
-        self.slot().as_ref().map_or(Ok(()), ServerProcess::pause)
+        self.server.pause().await
     }
 
     /// Lets a frozen registry go on.
     pub async fn resume(&self) -> Result<()> {
-        if let Some(process) = self.slot().as_ref() {
-            process.resume();
-        }
-        Ok(())
+        self.server.resume().await
     }
 
-    /// The registry's process id, if it runs.
+    /// How the registry runs.
+    pub fn backend(&self) -> Backend {
+        self.server.backend()
+    }
+
+    /// The registry's process id, if it runs; in a container, as the engine's machine sees it.
     pub fn pid(&self) -> Option<u32> {
-        self.slot()
-            .as_mut()
-            .and_then(|process| process.is_running().then(|| process.pid()))
+        self.server.pid()
     }
 
-    /// The exact version.
+    /// The exact version that the test-bed pins; an image of `HIGHWATER_IMAGE_REGISTRY` may have another.
     pub fn version(&self) -> &'static str {
         REGISTRY
     }
 
-    /// The registry's log file.
+    /// The registry's log file; a container's is written when the directory is kept.
     pub fn log_path(&self) -> PathBuf {
-        self.dir.path().join("log")
+        self.dir().join("log")
     }
 
-    /// The run directory: the schemas' database and the log.
+    /// The run directory: the log, and of a native registry the schemas' database.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        self.server.dir().path()
     }
 
     /// Keeps the run directory when the registry goes, for a test that fails without a panic.
     pub fn keep_dir(&self) {
-        self.dir.keep();
+        self.server.dir().keep();
     }
 
     fn end(&self) {
-        if let Some(mut process) = self.slot().take() {
-            let _ = process.kill9();
-        }
-        self.dir.dispose();
+        self.server.end();
     }
+}
 
-    fn slot(&self) -> MutexGuard<'_, Option<ServerProcess>> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+async fn serves(port: u16) -> Option<()> {
+    let answer = http::request(port, "GET", &format!("{API}/subjects"), "").await.ok()?;
+    (answer.status == 200).then_some(())
+}
+
+/// The virtual machine's arguments for a registry that listens on `address` and keeps its schemas in `dir`.
+fn java_arguments(address: &str, port: u16, dir: &str) -> Vec<String> {
+    let machine = [
+        "-Xms96m",
+        "-Xmx384m",
+        "-XX:TieredStopAtLevel=1",
+        "-XX:+UseSerialGC",
+        "-Xshare:auto",
+    ];
+    let mut arguments: Vec<String> = machine.map(str::to_owned).into();
+    arguments.extend([
+        format!("-Dquarkus.http.host={address}"),
+        format!("-Dquarkus.http.port={port}"),
+        "-Dregistry.storage.kind=sql".to_owned(),
+        // A file, so that ids survive a restart; WRITE_DELAY=0 keeps what was acknowledged through a kill.
+        format!("-DREGISTRY_DATASOURCE_URL=jdbc:h2:file:{dir}/schemas;WRITE_DELAY=0"),
+    ]);
+    arguments
 }
