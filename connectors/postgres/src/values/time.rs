@@ -264,7 +264,7 @@ impl IsoText {
         let text = self
             .bytes
             .get(..self.length)
-            .and_then(|bytes| std::str::from_utf8(bytes).ok());
+            .and_then(|bytes| super::text::utf8(bytes).ok());
         out.string(text.ok_or(ValueError::new("time has no text"))?);
         Ok(())
     }
