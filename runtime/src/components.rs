@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use highwater_core::dblog::settings::EngineSettings;
 use highwater_core::transport::{Cleanup, Transport, WriterId};
-use highwater_core::{Error, ErrorKind, Result};
+use highwater_core::{Error, Result};
 use highwater_formats::registry::confluent::{ConfluentRegistry, ConfluentSettings};
 use highwater_formats::registry::embedded::EmbeddedRegistry;
 use highwater_formats::{EncoderSettings, Format, SchemaRegistry};
@@ -89,7 +89,7 @@ pub fn socket_path(pipeline: &Pipeline, folder: &Path) -> PathBuf {
 /// Whether the settings of transport and registry can be read; connects to nothing.
 ///
 /// # Errors
-/// [`ErrorKind::Configuration`] with path, line and the nearest known name.
+/// [`highwater_core::ErrorKind::Configuration`] with path, line and the nearest known name.
 pub fn validate(pipeline: &Pipeline, folder: &Path) -> Result<()> {
     lease(pipeline, folder)?;
     if let RegistrySpec::Confluent(settings) = &pipeline.registry {
@@ -105,11 +105,13 @@ pub fn validate(pipeline: &Pipeline, folder: &Path) -> Result<()> {
 pub async fn transport(pipeline: &Pipeline, folder: &Path) -> Result<Arc<dyn Transport>> {
     match &pipeline.transport {
         TransportSpec::Embedded(embedded) => embedded_transport(embedded, folder).await,
-        TransportSpec::Kafka(_) => Err(Error::new(
-            ErrorKind::Configuration,
-            "transport.kafka: this program was built without Kafka",
-        )
-        .with_fix("use the embedded transport")),
+        #[cfg(feature = "kafka")]
+        TransportSpec::Kafka(kafka) => {
+            let settings = crate::kafka_settings::read(kafka, folder)?;
+            transport_connect(&TransportSettings::Kafka(settings)).await
+        }
+        #[cfg(not(feature = "kafka"))]
+        TransportSpec::Kafka(_) => Err(without_kafka()),
         TransportSpec::Discard => Ok(Arc::new(DiscardTransport::default())),
     }
 }
@@ -138,15 +140,33 @@ pub async fn registry(pipeline: &Pipeline, folder: &Path) -> Result<Arc<dyn Sche
 /// The lease of a pipeline.
 ///
 /// # Errors
-/// [`ErrorKind::Configuration`] when the transport's settings cannot be read.
+/// [`highwater_core::ErrorKind::Configuration`] when the transport's settings cannot be read.
 pub fn lease(pipeline: &Pipeline, folder: &Path) -> Result<Box<dyn Lease>> {
     match &pipeline.transport {
         TransportSpec::Embedded(embedded) => {
             let path = embedded_folder(embedded, folder)?.join("leader.lock");
             Ok(Box::new(FileLease::new(path)))
         }
-        TransportSpec::Kafka(_) | TransportSpec::Discard => Ok(Box::new(AloneLease)),
+        #[cfg(feature = "kafka")]
+        TransportSpec::Kafka(kafka) => {
+            let settings = crate::kafka_settings::read(kafka, folder)?;
+            let (client, replicas) = (settings.client()?, settings.replication_factor);
+            let lease = crate::leases::KafkaLease::new(client, replicas, pipeline.prefix(), &pipeline.name);
+            Ok(Box::new(lease))
+        }
+        #[cfg(not(feature = "kafka"))]
+        TransportSpec::Kafka(_) => Err(without_kafka()),
+        TransportSpec::Discard => Ok(Box::new(AloneLease)),
     }
+}
+
+#[cfg(not(feature = "kafka"))]
+fn without_kafka() -> Error {
+    Error::new(
+        highwater_core::ErrorKind::Configuration,
+        "transport.kafka: this program was built without Kafka",
+    )
+    .with_fix("use the embedded transport, or build it with the feature \"kafka\"")
 }
 
 async fn embedded_transport(settings: &Document, folder: &Path) -> Result<Arc<dyn Transport>> {

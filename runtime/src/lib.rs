@@ -19,6 +19,8 @@ pub mod control;
 pub mod crash_points;
 pub mod discard;
 pub mod host;
+#[cfg(feature = "kafka")]
+mod kafka_settings;
 pub mod leases;
 mod main_for;
 pub mod shutdown;

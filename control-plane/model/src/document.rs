@@ -99,6 +99,25 @@ impl Document {
         }
     }
 
+    /// Takes a key out of a mapping.
+    pub fn take(&mut self, key: &str) -> Option<Document> {
+        match &mut self.node {
+            Node::Mapping(entries) => {
+                let at = entries.iter().position(|entry| entry.key == key)?;
+                Some(entries.remove(at).value)
+            }
+            _ => None,
+        }
+    }
+
+    /// A text at a line.
+    pub fn text(text: &str, line: u32) -> Self {
+        Document {
+            line,
+            ..DocumentVisitor::scalar(text.to_owned(), false)
+        }
+    }
+
     /// The line in the file, from 1; 0 where it did not come from a file.
     pub fn line(&self) -> u32 {
         self.line

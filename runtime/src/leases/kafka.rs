@@ -27,7 +27,7 @@ const ERROR_WAIT: Duration = Duration::from_millis(500);
 
 /// Membership in a group of one partition.
 pub struct KafkaLease {
-    config: ClientConfig,
+    client: ClientConfig,
     topic: String,
     replication: i32,
     member: Option<Member>,
@@ -58,21 +58,12 @@ impl ConsumerContext for Assigned {
 }
 
 impl KafkaLease {
-    /// The lease of the pipeline `name` among the topics of `prefix`. `connection` are librdkafka's properties for
-    /// reaching the cluster; `replication` is that of the lease topic if it is made.
-    pub fn new(connection: &[(String, String)], replication: i32, prefix: &str, name: &str) -> Self {
-        let mut config = ClientConfig::new();
-        for (key, value) in connection {
-            config.set(key, value);
-        }
-        config
-            .set("group.id", format!("{prefix}.__lease.{name}"))
-            .set("session.timeout.ms", SESSION.as_millis().to_string())
-            .set("heartbeat.interval.ms", HEARTBEAT.as_millis().to_string())
-            .set("enable.auto.commit", "false")
-            .set("auto.offset.reset", "latest");
+    /// The lease of the pipeline `name` among the topics of `prefix`. `client` reaches the cluster; `replication` is
+    /// that of the lease topic if it is made, -1 the brokers' default.
+    pub fn new(client: ClientConfig, replication: i32, prefix: &str, name: &str) -> Self {
         KafkaLease {
-            config,
+            client,
+            // Pipelines of one prefix may have different names, and lead each for itself.
             topic: format!("{prefix}.__lease.{name}"),
             replication,
             member: None,
@@ -80,17 +71,7 @@ impl KafkaLease {
     }
 
     async fn make_topic(&self) -> Result<()> {
-        let mut config = self.config.clone();
-        for consumer_only in [
-            "group.id",
-            "session.timeout.ms",
-            "heartbeat.interval.ms",
-            "enable.auto.commit",
-            "auto.offset.reset",
-        ] {
-            config.remove(consumer_only);
-        }
-        let admin: AdminClient<DefaultClientContext> = config.create().map_err(|error| self.failure(error))?;
+        let admin: AdminClient<DefaultClientContext> = self.client.create().map_err(|error| self.failure(error))?;
         let topic = NewTopic::new(&self.topic, 1, TopicReplication::Fixed(self.replication));
         let options = AdminOptions::new().request_timeout(Some(TOPIC_WAIT_MAX));
         let made = admin.create_topics(&[topic], &options).await;
@@ -104,8 +85,14 @@ impl KafkaLease {
 
     fn join(&self) -> Result<Member> {
         let (sender, held) = watch::channel(false);
-        let consumer: StreamConsumer<Assigned> = self
-            .config
+        let mut config = self.client.clone();
+        config
+            .set("group.id", &self.topic)
+            .set("session.timeout.ms", SESSION.as_millis().to_string())
+            .set("heartbeat.interval.ms", HEARTBEAT.as_millis().to_string())
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "latest");
+        let consumer: StreamConsumer<Assigned> = config
             .create_with_context(Assigned(sender))
             .map_err(|error| self.failure(error))?;
         consumer

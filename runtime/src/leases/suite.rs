@@ -30,6 +30,20 @@ async fn one_leads_and_the_next_takes_over(mut first: Box<dyn Lease>, mut second
         .unwrap();
 }
 
+#[cfg(feature = "kafka")]
+#[tokio::test]
+async fn kafka_leases_keep_the_clauses() {
+    let kafka = highwater_testbed::Kafka::start(highwater_testbed::KafkaOptions::default())
+        .await
+        .unwrap();
+    let lease = || -> Box<dyn Lease> {
+        let mut client = rdkafka::ClientConfig::new();
+        client.set("bootstrap.servers", kafka.bootstrap());
+        Box::new(super::KafkaLease::new(client, -1, "shop", "movies"))
+    };
+    one_leads_and_the_next_takes_over(lease(), lease()).await;
+}
+
 #[tokio::test]
 async fn file_leases_keep_the_clauses() {
     let folder = tempfile::tempdir().unwrap();

@@ -288,8 +288,11 @@ impl KafkaSettings {
         }
     }
 
-    /// What every client needs.
-    pub(super) fn client(&self) -> Result<ClientConfig> {
+    /// What every client of the cluster needs: where it is, TLS, SASL, further options.
+    ///
+    /// # Errors
+    /// A secret that cannot be read.
+    pub fn client(&self) -> Result<ClientConfig> {
         let mut config = ClientConfig::new();
         for (name, value) in &self.extra {
             config.set(name, value);
@@ -341,8 +344,11 @@ impl KafkaSettings {
         config.set("auto.offset.reset", "error");
         config.set("enable.partition.eof", "true");
         config.set("allow.auto.create.topics", "false");
-        if !self.extra.contains_key("queued.max.messages.kbytes") {
-            config.set("queued.max.messages.kbytes", "16384");
+        // That a partition's end is reached shows only when the brokers answer a fetch with nothing, after this time.
+        for (name, value) in [("queued.max.messages.kbytes", "16384"), ("fetch.wait.max.ms", "100")] {
+            if !self.extra.contains_key(name) {
+                config.set(name, value);
+            }
         }
         Ok(config)
     }
