@@ -38,7 +38,9 @@ pub fn server_error(server: &ServerError, what: &str) -> Error {
     if let Some(class) = class {
         error = error.with_class(class);
     }
-    if !server.hint.is_empty() {
+    if let Some(remedy) = remedy(server) {
+        error = error.with_fix(remedy);
+    } else if !server.hint.is_empty() {
         error = error.with_fix(server.hint.clone());
     }
     // The source keeps the SQLSTATE for callers; its detail may hold row values and is left out.
@@ -59,6 +61,27 @@ pub fn sqlstate(error: &Error) -> Option<&str> {
 /// A broken or refused connection.
 pub fn unreachable(what: &str, error: std::io::Error) -> Error {
     Error::new(ErrorKind::Unreachable, format!("{what}: {error}")).with_source(error)
+}
+
+/// What mends a refusal, where the server's words and hints leave it open. Told by SQLSTATE: messages are translated.
+fn remedy(server: &ServerError) -> Option<&'static str> {
+    Some(match server.sqlstate.as_str() {
+        "28P01" => "correct `user` and `password`",
+        "28000" => "correct `user`, `password` and `tls`, or add a line to the server's pg_hba.conf that lets the role in",
+        "3D000" => "correct `database`, or create it",
+        "42501" => {
+            "grant what is missing: `highwater check FILE` prints the statements (GRANT SELECT for a table, ALTER ROLE … \
+             REPLICATION for the log)"
+        }
+        UNDEFINED_TABLE => "create the table, or take it out of `tables`",
+        OBJECT_IN_USE => "stop its other user, or choose another name in `slot.name`",
+        OBJECT_NOT_IN_PREREQUISITE_STATE if server.message.contains("wal_level") => {
+            "set `wal_level = logical` (ALTER SYSTEM SET wal_level = logical) and restart the server"
+        }
+        "53300" => "raise `max_connections`, or `max_wal_senders` for the log, or end other sessions",
+        "53400" => "raise `max_replication_slots`, or drop a slot that nobody uses",
+        _ => return None,
+    })
 }
 
 fn classify(sqlstate: &str) -> (ErrorKind, Option<Class>) {

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The connector against real servers of every supported major version.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod chunks;
+mod conformance;
 mod connecting;
+mod embedding;
 mod fixture;
 mod log;
 mod marks;
