@@ -49,8 +49,8 @@ pub enum ChangeVersion {
     Cells(Arc<[Option<i64>]>),
     /// A deletion that covers `scope` up to and including this write time (Cassandra).
     Deletion {
-        /// Which rows.
-        scope: DeletionScope,
+        /// Which rows. Boxed, for it would make every other change larger.
+        scope: Box<DeletionScope>,
         /// Write time, microseconds.
         at: i64,
     },

@@ -117,6 +117,12 @@ impl RowImage {
         self.cells.iter().any(|cell| cell.length == UNCHANGED)
     }
 
+    /// Whether every column is here, with a value or NULL.
+    #[inline]
+    pub fn is_whole(&self) -> bool {
+        self.cells.iter().all(|cell| !matches!(cell.length, ABSENT | UNCHANGED))
+    }
+
     /// Bytes of the values, without presence bits.
     pub fn value_bytes(&self) -> usize {
         self.cells
@@ -208,7 +214,8 @@ mod tests {
                 CellRef::Value(b"bc")
             ]
         );
-        assert!(row.is_partial());
+        assert!(row.is_partial() && !row.is_whole());
+        assert!(RowImage::from_values(&[Some("a"), None]).is_whole());
         assert_eq!(row.value_bytes(), 2);
     }
 

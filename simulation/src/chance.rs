@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What may happen next in a life, and how often.
 
-use highwater_core::connector::ChunkScope;
 use highwater_core::dblog::input::{Control, Input, SnapshotRows, SnapshotScope};
 use highwater_core::error::Class;
 use highwater_core::position::MarkPlace;
@@ -71,7 +70,7 @@ impl Life<'_> {
             let table = self.rng.random_range(0..self.scenario.tables);
             let id = self.rng.random_range(0..self.scenario.ids);
             let partial = self.scenario.partial_percent;
-            let moves = self.scenario.source != Source::Moments;
+            let moves = !self.scenario.source.is_unordered();
             writes.push(match self.rng.random_range(0..20) {
                 0..12 => Write::Put {
                     table,
@@ -157,8 +156,13 @@ impl Life<'_> {
                 }
             },
             Asked::Read(request) => {
-                let see = self.see(&request.scope, self.marked.contains(&chunk));
-                match self.database.read(&request, see) {
+                let see = self.see(self.marked.contains(&chunk));
+                let rows = if self.scenario.source == Source::WriteTimes {
+                    self.database.read_with_write_times(&request)
+                } else {
+                    self.database.read(&request, see)
+                };
+                match rows {
                     Some(rows) => Reply::Read(chunk, rows),
                     None => Reply::Failed(chunk, Class::User),
                 }
@@ -171,10 +175,10 @@ impl Life<'_> {
         });
     }
 
-    fn see(&mut self, _scope: &ChunkScope, marked: bool) -> See {
+    fn see(&mut self, marked: bool) -> See {
         match self.scenario.source {
             Source::MarksInLog | Source::MarksAtPositions => See::Transactions,
-            Source::OneOrder => See::Ordered,
+            Source::OneOrder | Source::WriteTimes => See::Ordered,
             Source::ExportedSnapshot if marked => See::Transactions,
             Source::ExportedSnapshot => See::At(self.log_start),
             Source::Moments => {
@@ -238,7 +242,7 @@ impl Life<'_> {
     /// A truncation, a new column, a table dropped, an extra copy, a horizon.
     fn rare(&mut self) -> Result<(), String> {
         let table = self.rng.random_range(0..self.scenario.tables);
-        let ordered = self.scenario.source != Source::Moments;
+        let ordered = !self.scenario.source.is_unordered();
         let reshapes = matches!(
             self.scenario.source,
             Source::MarksInLog | Source::MarksAtPositions | Source::OneOrder

@@ -5,6 +5,7 @@
 //! `HIGHWATER_SEED=n` lives one life again (with `HIGHWATER_TRACE=1` it tells the story); `HIGHWATER_SEEDS=n` sets how many
 //! are lived.
 
+pub mod cells;
 mod chance;
 pub mod judge;
 pub mod life;

@@ -16,6 +16,7 @@ use highwater_testkit::model::{Database, LogCursor, ModelPosition};
 use rand::Rng;
 use rand::rngs::SmallRng;
 
+use crate::cells;
 use crate::judge;
 use crate::moments::UnorderedCursor;
 use crate::outlet::Outlet;
@@ -321,13 +322,17 @@ impl<'a> Life<'a> {
     fn end(mut self) -> Result<Summary, String> {
         let tables = &self.database.tables;
         let copied = |table: usize| !tables[table].dropped;
-        judge::judge(
-            &self.database,
-            &self.scenario,
-            self.log_start,
-            &self.outlet.committed,
-            copied,
-        )?;
+        if self.scenario.source == Source::WriteTimes {
+            cells::judge(&self.database, self.log_start, &self.outlet.committed)?;
+        } else {
+            judge::judge(
+                &self.database,
+                &self.scenario,
+                self.log_start,
+                &self.outlet.committed,
+                copied,
+            )?;
+        }
         self.trace.number(self.database.end());
         Ok(Summary {
             trace: self.trace.0,
@@ -341,10 +346,10 @@ impl<'a> Life<'a> {
 
 fn open_cursor(scenario: &Scenario, database: &Database, from: &ResumePoint<ModelPosition>, run: u128) -> Cursor {
     match scenario.source {
-        Source::Moments => Cursor::Unordered(UnorderedCursor::open(
-            database,
-            from.position.0.max(database.acknowledged),
-        )),
+        source if source.is_unordered() => {
+            let from = from.position.0.max(database.acknowledged);
+            Cursor::Unordered(UnorderedCursor::open(database, from, source == Source::WriteTimes))
+        }
         _ => Cursor::Ordered(LogCursor::open(database, from, run)),
     }
 }

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A log without order: changes come in any order, some more than once, and only `Progress` says what is complete.
+//! Either a changefeed (per transaction and key only the last state) or a log of cells with their write times.
 
 use highwater_core::change::{Change, ChangeVersion, LogItem};
 use highwater_testkit::model::log::LoggedOp;
+use highwater_testkit::model::write_times::with_write_times;
 use highwater_testkit::model::{Database, LogRecord, ModelPosition};
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-/// Delivers the model's log as a changefeed does: per transaction and key only the last state.
+/// Delivers the model's log without order.
 #[derive(Debug)]
 pub struct UnorderedCursor {
     /// Records below this index are taken over into `pending`.
@@ -18,17 +20,19 @@ pub struct UnorderedCursor {
     delivered: Vec<Change<ModelPosition>>,
     announced: Vec<bool>,
     resolved: u64,
+    write_times: bool,
 }
 
 impl UnorderedCursor {
     /// Opens the log after `from`.
-    pub fn open(database: &Database, from: u64) -> Self {
+    pub fn open(database: &Database, from: u64, write_times: bool) -> Self {
         UnorderedCursor {
             taken: from as usize,
             pending: Vec::new(),
             delivered: Vec::new(),
             announced: vec![false; database.tables.len()],
             resolved: from,
+            write_times,
         }
     }
 
@@ -50,13 +54,17 @@ impl UnorderedCursor {
             };
             let commit = self.taken as u64;
             let mut last: Vec<Change<ModelPosition>> = Vec::new();
-            for change in changes {
+            for (at, change) in changes.iter().enumerate() {
                 if matches!(change.op, LoggedOp::Elsewhere) {
                     continue;
                 }
-                let Some(mut delivered) = change.deliver(*xid, commit, 1) else {
+                let Some(mut delivered) = change.deliver(*xid, commit, at as u64 + 1) else {
                     continue;
                 };
+                if self.write_times {
+                    last.push(with_write_times(delivered));
+                    continue;
+                }
                 delivered.version = ChangeVersion::At(u128::from(commit));
                 last.retain(|earlier| earlier.key() != delivered.key() || earlier.table() != delivered.table());
                 last.push(delivered);

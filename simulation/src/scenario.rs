@@ -22,16 +22,19 @@ pub enum Source {
     ExportedSnapshot,
     /// No marks; the log repeats and does not order; chunks are read at moments: CockroachDB.
     Moments,
+    /// No marks; the log repeats and does not order; cells carry their write times, one column does not: Cassandra.
+    WriteTimes,
 }
 
 impl Source {
     /// Every source.
-    pub const ALL: [Source; 5] = [
+    pub const ALL: [Source; 6] = [
         Source::MarksInLog,
         Source::MarksAtPositions,
         Source::OneOrder,
         Source::ExportedSnapshot,
         Source::Moments,
+        Source::WriteTimes,
     ];
 
     /// How the engine reconciles it.
@@ -39,7 +42,13 @@ impl Source {
         match self {
             Source::MarksInLog | Source::MarksAtPositions | Source::OneOrder => Reconcile::Window,
             Source::ExportedSnapshot | Source::Moments => Reconcile::AsOf,
+            Source::WriteTimes => Reconcile::Version,
         }
+    }
+
+    /// Whether the log comes in any order, with repeats.
+    pub fn is_unordered(self) -> bool {
+        matches!(self, Source::Moments | Source::WriteTimes)
     }
 
     /// Whether a commit can be in the log and invisible to reads.
@@ -78,11 +87,12 @@ impl Scenario {
     /// Draws a scenario.
     pub fn draw(seed: u64) -> (Scenario, SmallRng) {
         let mut rng = SmallRng::seed_from_u64(seed ^ 0x9e37_79b9_7f4a_7c15);
-        let source = match rng.random_range(0..10) {
+        let source = match rng.random_range(0..11) {
             0..4 => Source::MarksInLog,
             4..6 => Source::MarksAtPositions,
             6 => Source::OneOrder,
             7 => Source::ExportedSnapshot,
+            8 => Source::WriteTimes,
             _ => Source::Moments,
         };
         let pick = |rng: &mut SmallRng, choices: &[u32]| choices[rng.random_range(0..choices.len())];

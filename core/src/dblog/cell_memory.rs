@@ -73,7 +73,7 @@ impl CellMemory {
         match &change.version {
             ChangeVersion::Deletion { scope, at } => {
                 self.deletions.push(Deletion {
-                    scope: scope.clone(),
+                    scope: DeletionScope::clone(scope),
                     key: change.key(),
                     at: *at,
                     seen_at,

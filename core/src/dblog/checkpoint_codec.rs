@@ -208,6 +208,7 @@ fn read_copy<P: Position>(input: &mut Reader<'_>, engine: &mut Engine<P>) -> Res
         } else {
             engine.reconcile
         },
+        again: false,
         state,
         todo: segments.into(),
         keys,

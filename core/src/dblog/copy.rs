@@ -108,6 +108,8 @@ pub(super) struct TableCopy {
     /// Whether it covers the whole table.
     pub whole: bool,
     pub way: Reconcile,
+    /// Whether its segments are being read a second time, because too many keys had to be.
+    pub again: bool,
     pub state: CopyState,
     pub todo: VecDeque<Segment>,
     pub keys: KeyQueue,

@@ -59,6 +59,7 @@ mod cell_memory;
 pub mod checkpoint_codec;
 mod chunk_side;
 pub mod chunk_sizer;
+mod closing;
 pub mod copy;
 pub mod engine;
 mod forwarded;
@@ -70,6 +71,7 @@ pub mod mutation;
 mod mutation;
 mod remembered;
 mod requests;
+mod row_index;
 pub mod settings;
 mod window;
 

@@ -41,6 +41,7 @@ impl<P: Position> Engine<P> {
             condition: None,
             whole: false,
             way: self.reconcile,
+            again: false,
             state: CopyState::Running,
             todo: VecDeque::new(),
             keys: KeyQueue::default(),
@@ -218,6 +219,7 @@ impl<P: Position> Engine<P> {
         copy.keys.push(key);
         if copy.keys.len() > queue_max {
             copy.keys.clear();
+            copy.again = true;
             if fixed_moment {
                 copy.way = Reconcile::Window;
             }

@@ -9,6 +9,7 @@ use crate::change::ChunkId;
 use crate::connector::{ChunkRows, ChunkScope, Reconcile};
 use crate::dblog::forwarded::Forwarded;
 use crate::dblog::input::SnapshotId;
+use crate::dblog::row_index::RowIndex;
 use crate::image::RowImage;
 use crate::position::{MarkId, TransactionSnapshot};
 use crate::schema::{Key, SchemaFingerprint, TableSchema};
@@ -106,7 +107,7 @@ pub(super) struct Held<P> {
     pub rows_dropped: u64,
     /// Keys whose row a partial image took away.
     pub repairs: BTreeSet<Vec<u8>>,
-    index: Option<KeyMap<u32>>,
+    index: Option<RowIndex>,
 }
 
 impl<P> Held<P> {
@@ -119,16 +120,6 @@ impl<P> Held<P> {
             repairs: BTreeSet::new(),
             index: None,
         }
-    }
-
-    /// Built on the first event that touches the table: a quiet table's keys are never extracted.
-    fn index(&mut self) -> &mut KeyMap<u32> {
-        let (schema, rows) = (&self.rows.schema, &self.rows.rows);
-        self.index.get_or_insert_with(|| {
-            let keys = rows.iter().enumerate();
-            keys.filter_map(|(at, row)| schema.key_of(row).map(|key| (key, at as u32)))
-                .collect()
-        })
     }
 
     pub(super) fn drop_row(&mut self, at: usize) {
@@ -146,14 +137,17 @@ impl<P> Held<P> {
     pub(super) fn drop_all(&mut self) {
         self.rows_dropped = self.rows.rows.len() as u64;
         self.dropped = vec![true; self.rows.rows.len()];
-        self.index = Some(KeyMap::default());
+        self.index = Some(RowIndex::default());
         self.repairs.clear();
     }
 
     /// The log has news of `key`: its row goes. If the news is partial, the key needs a read of its own.
     pub(super) fn touch(&mut self, key: &Key, touch: Touch) {
-        if let Some(at) = self.index().remove(key) {
-            self.drop_row(at as usize);
+        let (schema, rows) = (&self.rows.schema, &self.rows.rows);
+        // Built on the first event that touches the table: a quiet table's keys are never looked at.
+        let index = self.index.get_or_insert_with(|| RowIndex::new(schema, rows));
+        if let Some(at) = index.take(key, schema, rows) {
+            self.drop_row(at);
             if touch == Touch::Partial {
                 self.repairs.insert(key.as_bytes().to_vec());
             }
