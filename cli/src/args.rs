@@ -204,7 +204,7 @@ pub struct DemoArgs {
     /// Where events go.
     #[arg(long, value_enum, default_value = "embedded")]
     pub transport: DemoTransport,
-    /// End after the first proof (also DEMO_ONCE=1); exit code 1 when anything differs. Without it: until Ctrl-C.
+    /// End after the first proof; the exit code is not 0 when anything differs. Without it: until Ctrl-C.
     #[arg(long, env = "DEMO_ONCE", value_parser = clap::builder::FalseyValueParser::new())]
     pub once: bool,
     /// Rows over the three tables, about.

@@ -108,7 +108,7 @@ pub async fn transport(pipeline: &Pipeline, folder: &Path) -> Result<Arc<dyn Tra
         #[cfg(feature = "kafka")]
         TransportSpec::Kafka(kafka) => {
             let settings = crate::kafka_settings::read(kafka, folder)?;
-            transport_connect(&TransportSettings::Kafka(settings)).await
+            transport_connect(&TransportSettings::Kafka(settings.into())).await
         }
         #[cfg(not(feature = "kafka"))]
         TransportSpec::Kafka(_) => Err(without_kafka()),

@@ -367,3 +367,19 @@ async fn an_idle_source_is_acknowledged_and_not_committed_over_and_over() {
     );
     running.drain().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transport_that_hangs_does_not_keep_the_process_from_stopping() {
+    let (server, transport, registry) = (filled(3), Flaky::new(), registry());
+    let mut settings = settings();
+    settings.drain_max = Duration::from_millis(200);
+    let running = Running::start(fake(&server), &transport, &registry, settings.clone());
+    running.copied(2).await;
+    transport.fail(Spot::AppendForEver, ErrorKind::Unreachable, 1);
+    churn(&server, 5);
+    running.drain().await.unwrap();
+    let again = Running::start(fake(&server), &transport, &registry, settings);
+    caught_up(&again, &server).await;
+    again.drain().await.unwrap();
+    assert_faithful(&server, &transport, &registry).await;
+}

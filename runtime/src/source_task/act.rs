@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use highwater_core::change::{Capture as Origin, Change};
 use highwater_core::connector::{LogReader, SourceConnector};
-use highwater_core::dblog::action::{Action, Certificate};
+use highwater_core::dblog::action::{Action, Certificate, Outcome as CopyOutcome};
 use highwater_core::schema::TableSchema;
 use highwater_core::transport::TopicSpec;
 use highwater_core::{Error, Result};
@@ -127,6 +127,9 @@ impl<C: SourceConnector> Capture<C> {
             }
             Action::Done { snapshot, outcome } => {
                 tracing::info!(snapshot = snapshot.0, ?outcome, "snapshot ended");
+                if outcome == CopyOutcome::Failed {
+                    self.copy_failed()?;
+                }
             }
             Action::Report(report) => self.report(&report),
         }

@@ -18,9 +18,10 @@ use super::committer::{Committer, SAVED_MAX};
 use super::outbox::{Outbox, Spares};
 use super::workers::Workers;
 use super::{SourceTask, certificates_topic};
+use crate::shutdown::Shutdown;
 
 /// How long a committer may take to abort what is not committed.
-const ABORT_MAX: Duration = Duration::from_secs(10);
+const ABORT_MAX: Duration = Duration::from_secs(3);
 
 struct Opened<C: SourceConnector> {
     writer: Box<dyn Writer>,
@@ -63,7 +64,11 @@ impl<C: SourceConnector> SourceTask<C> {
                 workers,
             },
         );
-        let captured = capture.run(&mut self.commands, &shutdown).await;
+        let captured = tokio::select! {
+            captured = capture.run(&mut self.commands, &shutdown) => captured,
+            // Also a run that waits for a full queue or a silent server ends in time.
+            () = overdue(&shutdown, self.settings.drain_max) => Err(late()),
+        };
         // Without its sender the committer ends; without the workers no connection is left behind.
         drop(capture);
         let committed = join(committer).await;
@@ -127,6 +132,17 @@ impl<C: SourceConnector> SourceTask<C> {
             run,
         })
     }
+}
+
+/// Returns when the wish to stop is older than `drain_max`.
+async fn overdue(shutdown: &Shutdown, drain_max: Duration) {
+    shutdown.requested().await;
+    tokio::time::sleep(drain_max).await;
+}
+
+fn late() -> Error {
+    Error::new(ErrorKind::Cancelled, "the last commit was not done in time")
+        .with_fix("raise admin.shutdown_ms_max, or see why the transport is slow")
 }
 
 async fn join(mut committer: JoinHandle<Result<()>>) -> Result<()> {

@@ -14,7 +14,7 @@ use highwater_core::dblog::engine::Engine;
 use highwater_core::dblog::input::Input;
 use highwater_core::schema::TableName;
 use highwater_core::transport::Transport;
-use highwater_core::{Error, ErrorKind, Result};
+use highwater_core::{Class, Error, ErrorKind, Result};
 use highwater_formats::Encoder;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -71,6 +71,8 @@ pub(super) struct Capture<C: SourceConnector> {
     pub(super) observed: Observed,
     /// Tables whose first copy waits for their cuts.
     pub(super) cutting: BTreeSet<TableName>,
+    /// Why a chunk failed for good, until its copy has ended.
+    pub(super) refused: Option<Error>,
     /// Snapshots begun since an order came that asks for their numbers.
     pub(super) started: Option<Vec<u64>>,
     saved: mpsc::Receiver<CheckpointId>,
@@ -115,6 +117,7 @@ impl<C: SourceConnector> Capture<C> {
             certificates: certificates_topic(&task.settings.encoder.topic_prefix),
             observed: Observed::new(now),
             cutting: BTreeSet::new(),
+            refused: None,
             started: None,
             saved: parts.saved,
             began: now,
@@ -227,6 +230,9 @@ impl<C: SourceConnector> Capture<C> {
                 self.retry_wait = (self.retry_wait * 2).min(CHUNK_RETRY_MAX);
                 let class = error.class();
                 let message = error.to_string();
+                if class != Class::Retryable {
+                    self.refused = Some(error);
+                }
                 self.step(Input::ChunkFailed { chunk, class, message }).await
             }
             Done::Split { table, starts } => self.cut(table, starts).await,
@@ -280,29 +286,18 @@ impl<C: SourceConnector> Capture<C> {
         self.act().await
     }
 
-    /// Commits what was captured and tells the source. No further log is read.
+    /// Commits what was captured and tells the source. No further log is read; the caller bounds the time.
     async fn drain(&mut self) -> Result<()> {
         self.board.enter(State::Draining);
-        let until = Instant::now() + self.settings.drain_max;
-        let late = || {
-            Error::new(ErrorKind::Cancelled, "the last commit was not done in time")
-                .with_fix("raise admin.shutdown_ms_max, or see why the transport is slow")
-        };
-        let drained = async {
-            self.commit_now().await?;
-            while self.pace.is_committing() {
-                let saved = self.saved.recv().await;
-                self.saved(saved).await?;
-                if self.engine.has_news() && !self.pace.is_committing() {
-                    self.commit_now().await?;
-                }
+        self.commit_now().await?;
+        while self.pace.is_committing() {
+            let saved = self.saved.recv().await;
+            self.saved(saved).await?;
+            if self.engine.has_news() && !self.pace.is_committing() {
+                self.commit_now().await?;
             }
-            self.observe(Instant::now());
-            Ok(())
-        };
-        match tokio::time::timeout_at(until, drained).await {
-            Ok(drained) => drained,
-            Err(_) => Err(late()),
         }
+        self.observe(Instant::now());
+        Ok(())
     }
 }

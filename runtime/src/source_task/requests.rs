@@ -73,6 +73,31 @@ impl<C: SourceConnector> Capture<C> {
         self.step(Input::Snapshot(whole)).await
     }
 
+    /// A copy failed for good. One that a person asked for is reported and no more; without its first copy a table would
+    /// stay incomplete while everything looks well, so that ends the run. The next one asks for the copy again.
+    pub(super) fn copy_failed(&mut self) -> Result<()> {
+        let refused = self.refused.take();
+        let known = self.engine.known_tables();
+        let lacks =
+            |table: &&CatalogTable| !known.contains(&table.schema.name) && !self.cutting.contains(&table.schema.name);
+        let Some(table) = self
+            .catalog
+            .tables
+            .iter()
+            .find(lacks)
+            .filter(|_| self.settings.initial_snapshot)
+        else {
+            return Ok(());
+        };
+        Err(refused.unwrap_or_else(|| {
+            Error::new(
+                ErrorKind::Unsuitable,
+                format!("the first copy of table \"{}\" failed", table.schema.name),
+            )
+            .with_fix("see the reports before this line, mend what they name and start again")
+        }))
+    }
+
     /// A table's cuts are known: its copy can begin.
     pub(super) async fn cut(&mut self, table: TableName, starts: Vec<Key>) -> Result<()> {
         if !self.cutting.remove(&table) {

@@ -39,6 +39,8 @@ pub enum Spot {
     CommitBefore,
     /// The commit takes effect and its answer is lost.
     CommitAfter,
+    /// The append never returns.
+    AppendForEver,
 }
 
 type Plan = Arc<Mutex<VecDeque<(Spot, ErrorKind)>>>;
@@ -134,6 +136,9 @@ struct FlakyTxn<'a> {
 impl Txn for FlakyTxn<'_> {
     async fn append(&mut self, topic: &str, batch: &RecordBatch) -> Result<()> {
         strike(&self.plan, Spot::Append)?;
+        if strike(&self.plan, Spot::AppendForEver).is_err() {
+            std::future::pending::<()>().await;
+        }
         self.inner.append(topic, batch).await
     }
 
