@@ -88,31 +88,33 @@ impl Destination {
     /// # Panics
     /// When one cannot be decoded.
     pub async fn decoded(&self, topics: &[String]) -> Vec<(Record, DecodedEvent)> {
-        let records = self.records(topics).await;
-        let mut decoder = Decoder::new(Format::Avro, self.registry());
-        let mut decoded = Vec::with_capacity(records.len());
-        for record in records {
-            let event = decoder.decode(&record).await.unwrap_or_else(|error| {
-                panic!(
-                    "{} {}:{} cannot be decoded: {error}",
-                    record.topic, record.partition, record.offset
-                )
-            });
-            decoded.push((record, event));
-        }
+        let mut decoded = Vec::new();
+        self.each(topics, |record, event| decoded.push((record, event))).await;
         decoded
     }
 
     /// All committed records of the workload's topics as events, and what is wrong with single ones.
     pub async fn events(&self, topics: &[String], reader: &EventReader) -> (Vec<Event>, Vec<String>) {
         let (mut events, mut faults) = (Vec::new(), Vec::new());
-        for (record, decoded) in self.decoded(topics).await {
-            match reader.read(&record, &decoded) {
-                Ok(event) => events.push(event),
-                Err(fault) => faults.push(fault),
+        self.each(topics, |record, decoded| match reader.read(&record, &decoded) {
+            Ok(event) => events.push(event),
+            Err(fault) => faults.push(fault),
+        })
+        .await;
+        (events, faults)
+    }
+
+    /// Decodes topic by topic, so that not all of them are in memory at once.
+    async fn each(&self, topics: &[String], mut take: impl FnMut(Record, DecodedEvent)) {
+        let mut decoder = Decoder::new(Format::Avro, self.registry());
+        for topic in topics {
+            for record in self.records(std::slice::from_ref(topic)).await {
+                let event = decoder.decode(&record).await.unwrap_or_else(|error| {
+                    panic!("{topic} {}:{} cannot be decoded: {error}", record.partition, record.offset)
+                });
+                take(record, event);
             }
         }
-        (events, faults)
     }
 }
 

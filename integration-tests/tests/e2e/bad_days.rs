@@ -185,7 +185,12 @@ async fn a_registry_that_is_down_holds_a_new_schema_back_until_it_is_there() {
 #[tokio::test]
 async fn a_registry_that_refuses_a_schema_is_named_with_its_subject_and_once_allowed_the_run_goes_on() {
     let sql = "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1)";
-    let scene = Scene::kafka(17, sql, &["public.t"]).await;
+    let server = Postgres::shared(17).await.unwrap();
+    let kafka = Kafka::shared().await.unwrap();
+    // Its own, for its rule is changed.
+    let registry = Registry::start().await.unwrap();
+    let scene =
+        Scene::kafka_at(Database::of(&server), sql, &["public.t"], &kafka.bootstrap(), &registry.url()).await;
     let mut process = scene.run();
     scene.caught_up(&mut process).await;
     let change = "INSERT INTO t VALUES (2, 2); ALTER TABLE t ALTER v TYPE text; INSERT INTO t VALUES (3, 'three')";
@@ -193,23 +198,13 @@ async fn a_registry_that_refuses_a_schema_is_named_with_its_subject_and_once_all
     let subject = format!("{}-value", scene.file.topic("public", "t"));
     process.ended(LIMIT).await.with_code(2).telling(&[&subject, "fix:"]);
     scene.fails().await.with_code(2).telling(&[&subject, "fix:"]);
-    allow_everything(&subject).await;
+    let rule = r#"{"compatibility":"NONE"}"#;
+    http::request(registry.port(), "PUT", "/apis/ccompat/v7/config", rule).await;
     let mut process = scene.run();
     scene.finish(&mut process).await;
-    let values: Vec<_> = scene
-        .read("public", "t")
-        .await
-        .iter()
-        .map(|(_, event)| event.after().unwrap()["v"].clone())
-        .collect();
+    let values: Vec<_> =
+        scene.read("public", "t").await.iter().map(|(_, event)| event.after().unwrap()["v"].clone()).collect();
     assert_eq!(values, [json!(1), json!(2), json!("three")]);
-}
-
-/// Ends the compatibility rule of a subject, as a person would.
-async fn allow_everything(subject: &str) {
-    let registry = Registry::shared().await.unwrap();
-    let path = format!("/apis/ccompat/v7/config/{subject}");
-    http::request(registry.port(), "PUT", &path, r#"{"compatibility":"NONE"}"#).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -89,7 +89,7 @@ async fn a_role_that_may_not_read_a_table_is_told_which_and_what_to_grant() {
         .fails()
         .await
         .with_code(2)
-        .telling(&["public.t", "grant select", "fix:"]);
+        .telling(&["public.t", "permission denied", "grant select", "fix:"]);
     scene
         .database
         .run(&format!("GRANT SELECT ON t TO {role}; INSERT INTO t VALUES (3, 'c')"))
@@ -235,4 +235,29 @@ async fn a_column_of_a_type_that_cannot_be_carried_is_refused_by_table_and_colum
         .telling(&["public.odd", "both_of_it", "fix:"]);
     scene.file.set_source("tables.exclude", json!(["public.odd"]));
     goes_on(&scene, &["r 1", "r 2"]).await;
+}
+
+#[tokio::test]
+async fn a_table_dropped_while_it_is_copied_is_named_and_the_rest_is_copied_by_the_next_run() {
+    let sql = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a'), (2, 'b'); \
+               CREATE TABLE big (id int PRIMARY KEY); INSERT INTO big SELECT generate_series(1, 20000)";
+    let mut scene = Scene::new(sql, &["public.*"]).await;
+    scene.file.set("snapshot", json!({ "chunk_rows_max": 20, "windows_max": 1 }));
+    let mut process = scene.run();
+    scene
+        .status_shows(&mut process, "rows of the large table", |status| {
+            let big = &status["tables"]["public.big"];
+            big["copying"] == true && big["rows_read"].as_u64() > Some(0)
+        })
+        .await;
+    scene.database.run("DROP TABLE big").await;
+    process.ended(LIMIT).await.with_code(2).telling(&["public.big", "does not exist", "fix:"]);
+    scene.database.run("INSERT INTO t VALUES (3, 'c')").await;
+    let mut process = scene.run();
+    scene.finish(&mut process).await;
+    let ops = scene.ops("t").await;
+    let mut keys: Vec<&str> = ops.iter().map(|op| &op[2..]).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!(keys, ["1", "2", "3"], "{ops:?}");
 }

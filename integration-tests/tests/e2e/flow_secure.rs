@@ -63,23 +63,25 @@ async fn kafka_over_tls_with_scram_flows_and_a_wrong_password_is_told() {
     let plain = kafka.bootstrap();
     let mut scene =
         Scene::kafka_at(Database::of(&shared), ONE_TABLE, &["public.t"], &plain, &registry.url()).await;
-    let secured = |password: &str| {
+    let secured = {
         json!({ "kafka": {
             "brokers": [kafka.bootstrap_of(Security::SaslSsl).unwrap()],
             "tls": { "ca_file": kafka.ca_path().unwrap() },
             "sasl": {
-                "mechanism": "SCRAM-SHA-512", "username": highwater_testbed::kafka::KAFKA_USER, "password": password
+                "mechanism": "SCRAM-SHA-512", "username": highwater_testbed::kafka::KAFKA_USER,
+                "password": { "env": "HIGHWATER_TEST_PASSWORD" },
             },
         }})
     };
-    scene.file.set("transport", secured("not the password"));
+    scene.file.set("transport", secured);
     scene.file.set("retry.give_up_after_ms", json!(2_000));
-    let ended = scene.fails().await;
+    let mut process = scene.file.run_with(&[("HIGHWATER_TEST_PASSWORD", "not the password")]);
+    let ended = process.ended(crate::scene::LIMIT).await;
     assert!(matches!(ended.code, Some(2 | 75)), "{ended:?}");
     let ended = ended.telling(&["authentication", "fix:"]);
     assert!(!ended.err.contains("not the password"), "a secret was told:\n{}", ended.err);
-    scene.file.set("transport", secured(highwater_testbed::kafka::KAFKA_PASSWORD));
-    let mut process = scene.run();
+    let right = highwater_testbed::kafka::KAFKA_PASSWORD;
+    let mut process = scene.file.run_with(&[("HIGHWATER_TEST_PASSWORD", right)]);
     scene.finish(&mut process).await;
     assert_eq!(scene.ops("t").await, ["r 1", "r 2"]);
 }

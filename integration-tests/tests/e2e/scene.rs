@@ -96,13 +96,22 @@ impl Scene {
     /// that nobody writes to.
     pub async fn caught_up(&self, process: &mut Process) {
         self.copied(process).await;
-        self.database.acknowledged(self.file.name(), LIMIT).await;
+        self.acknowledged(process).await;
         let now_us = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros();
         self.status_shows(process, "an idle pipeline", |status| {
             let at_us = status["at_us"].as_i64().unwrap_or_default();
             i128::from(at_us) > now_us as i128 && copies(status).all(|copy| !runs(copy))
         })
         .await;
+    }
+
+    /// Waits until everything that is committed now was acknowledged.
+    pub async fn acknowledged(&self, process: &mut Process) {
+        let acknowledged = self.database.acknowledged(self.file.name(), LIMIT);
+        tokio::select! {
+            () = acknowledged => {}
+            ended = process.ended(LIMIT * 2) => panic!("highwater ended ({:?}) before it caught up:\n{}", ended.code, ended.err),
+        }
     }
 
     /// Waits until the pipeline has made the copies that were asked for; repairs of single rows may go on.

@@ -45,14 +45,22 @@ impl ClientContext for Assigned {}
 impl ConsumerContext for Assigned {
     fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         // Told before the partition is given back: this copy stops before another one starts.
-        if !matches!(rebalance, Rebalance::Assign(_)) {
+        let keeps = match rebalance {
+            Rebalance::Assign(_) => true,
+            Rebalance::Revoke(partitions) => partitions.count() == 0,
+            Rebalance::Error(_) => false,
+        };
+        if !keeps {
             self.0.send_replace(false);
         }
     }
 
     fn post_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Assign(partitions) = rebalance {
-            self.0.send_replace(partitions.count() > 0);
+        // The cooperative protocol tells what is new: nothing new takes nothing away.
+        if let Rebalance::Assign(partitions) = rebalance
+            && partitions.count() > 0
+        {
+            self.0.send_replace(true);
         }
     }
 }
@@ -88,10 +96,16 @@ impl KafkaLease {
         let mut config = self.client.clone();
         config
             .set("group.id", &self.topic)
-            .set("session.timeout.ms", SESSION.as_millis().to_string())
-            .set("heartbeat.interval.ms", HEARTBEAT.as_millis().to_string())
+            // Whoever holds it keeps it when another copy joins.
+            .set("partition.assignment.strategy", "cooperative-sticky")
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "latest");
+        for (name, default) in [("session.timeout.ms", SESSION), ("heartbeat.interval.ms", HEARTBEAT)] {
+            // `transport.kafka.properties` may say otherwise.
+            if config.get(name).is_none() {
+                config.set(name, default.as_millis().to_string());
+            }
+        }
         let consumer: StreamConsumer<Assigned> = config
             .create_with_context(Assigned(sender))
             .map_err(|error| self.failure(error))?;

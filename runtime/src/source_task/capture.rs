@@ -42,6 +42,7 @@ pub(super) struct CaptureParts<C: SourceConnector> {
     pub(super) log: C::Log,
     pub(super) encoder: Encoder<C::Position>,
     pub(super) catalog: Catalog,
+    pub(super) resumed: bool,
     pub(super) outbox: Outbox,
     pub(super) saved: mpsc::Receiver<CheckpointId>,
     pub(super) workers: Workers<C::Position>,
@@ -82,6 +83,7 @@ pub(super) struct Capture<C: SourceConnector> {
     retry_at: Option<Instant>,
     retry_wait: Duration,
     log_moved: bool,
+    resumed: bool,
 }
 
 enum Woke<P> {
@@ -126,6 +128,7 @@ impl<C: SourceConnector> Capture<C> {
             retry_at: None,
             retry_wait: TICK,
             log_moved: false,
+            resumed: parts.resumed,
             settings: task.settings.clone(),
         }
     }
@@ -173,8 +176,14 @@ impl<C: SourceConnector> Capture<C> {
         self.began.elapsed()
     }
 
-    /// The point that the log was opened at is committed first, before anything can be acknowledged.
+    /// The point that the log was opened at is committed first, before anything can be acknowledged. One that came from a
+    /// checkpoint is durable already; the run before may have ended before it could say so.
     async fn begin(&mut self) -> Result<()> {
+        if self.resumed {
+            let position = self.engine.resume_point().position.clone();
+            self.log.acknowledge(&position).await?;
+            self.observed.acknowledged = Some(position.to_string());
+        }
         self.commit_now().await?;
         self.step(Input::Retry).await?;
         self.request_first_copies().await
