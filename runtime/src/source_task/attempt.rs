@@ -30,6 +30,7 @@ struct Opened<C: SourceConnector> {
     encoder: Encoder<C::Position>,
     catalog: Catalog,
     run: RunId,
+    resumed: bool,
 }
 
 impl<C: SourceConnector> SourceTask<C> {
@@ -59,6 +60,7 @@ impl<C: SourceConnector> SourceTask<C> {
                 log: opened.log,
                 encoder: opened.encoder,
                 catalog: opened.catalog,
+                resumed: opened.resumed,
                 outbox,
                 saved,
                 workers,
@@ -130,6 +132,7 @@ impl<C: SourceConnector> SourceTask<C> {
             encoder,
             catalog,
             run,
+            resumed: stored.is_some(),
         })
     }
 }
