@@ -20,7 +20,7 @@ pub enum TransportSettings {
     Embedded(EmbeddedSettings),
     /// A Kafka cluster.
     #[cfg(feature = "kafka")]
-    Kafka(KafkaSettings),
+    Kafka(Box<KafkaSettings>),
     /// Nothing outlives the process: for tests.
     Memory {},
 }
@@ -30,7 +30,9 @@ pub async fn connect(settings: &TransportSettings) -> Result<Arc<dyn Transport>>
     match settings {
         TransportSettings::Embedded(settings) => Ok(Arc::new(EmbeddedTransport::open(settings.clone()).await?)),
         #[cfg(feature = "kafka")]
-        TransportSettings::Kafka(settings) => Ok(Arc::new(KafkaTransport::connect(settings.clone()).await?)),
+        TransportSettings::Kafka(settings) => {
+            Ok(Arc::new(KafkaTransport::connect(KafkaSettings::clone(settings)).await?))
+        }
         TransportSettings::Memory {} => Ok(Arc::new(MemoryTransport::new())),
     }
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The embedded transport keeps the clauses.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

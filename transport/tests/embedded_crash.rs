@@ -2,8 +2,10 @@
 //! What was acknowledged survives kill -9, and what survives is whole: a child process writes, the test kills it at a
 //! moment that differs each time, opens the store and compares.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -49,7 +51,7 @@ async fn open(path: &Path, round: u64) -> EmbeddedTransport {
 
 /// Transaction `number` holds this many records in each topic: mostly few, at times more than fit into memory.
 fn size(number: u64) -> u64 {
-    if number % 11 == 0 { 300 } else { 1 + number % 5 }
+    if number.is_multiple_of(11) { 300 } else { 1 + number % 5 }
 }
 
 /// The number of transactions that the checkpoint covers.
@@ -89,8 +91,7 @@ async fn write_until_killed(path: &Path, round: u64) {
         .await
         .unwrap();
         txn.commit().await.unwrap();
-        // Not println!: it would not reach the pipe at once.
-        writeln!(std::io::stderr(), "acknowledged {number}").unwrap();
+        eprintln!("acknowledged {number}");
         number += 1;
     }
 }

@@ -2,6 +2,8 @@
 //! A real file system that is full. The test mounts a small one where it may; without that right the same is tested with
 //! space taken away inside the store (`embedded::tests`).
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::ffi::CString;
 use std::path::Path;
 use std::time::Duration;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The Kafka transport keeps the clauses, against a real broker.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -107,8 +107,9 @@ clauses! {
 /// Runs every clause in turn and prints each name and, at the end, their number, which it returns.
 pub async fn run_all(subject: &dyn Subject) -> usize {
     for (name, clause) in CLAUSES {
-        println!("transport clause: {name}");
+        let begun = tokio::time::Instant::now();
         clause(subject).await;
+        println!("transport clause: {name} ({} ms)", begun.elapsed().as_millis());
     }
     println!("{} transport clauses hold", CLAUSES.len());
     CLAUSES.len()

@@ -63,7 +63,9 @@ pub(super) fn read(settings: &KafkaSettings, id: &WriterId) -> Result<Option<Che
     let (start, end) = (bound(false)?, bound(true)?);
     drop(everything);
 
-    let consumer = Consumer::new(&settings.consumer(&format!("{}-checkpoints", settings.client_id))?)?;
+    let mut committed = settings.consumer(&format!("{}-checkpoints", settings.client_id))?;
+    committed.set("fetch.wait.max.ms", "10");
+    let consumer = Consumer::new(&committed)?;
     // Another writer's transaction may be open for so long.
     let limit = limit + Duration::from_millis(u64::from(settings.transaction_timeout_ms));
     for look_back in LOOK_BACK {

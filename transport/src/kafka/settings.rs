@@ -235,7 +235,7 @@ const ALLOWED: &[&str] = &["ssl.cipher.suites", "ssl.curves.list", "ssl.sigalgs.
 
 fn is_refused(name: &str) -> bool {
     let covers = |refused: &&str| *refused == name || (refused.ends_with('.') && name.starts_with(*refused));
-    !ALLOWED.contains(&name) && (name.ends_with("_cb") || REFUSED.iter().any(|refused| covers(&refused)))
+    !ALLOWED.contains(&name) && (name.ends_with("_cb") || REFUSED.iter().any(covers))
 }
 
 fn path_text(path: &std::path::Path) -> String {

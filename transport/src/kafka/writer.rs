@@ -167,6 +167,8 @@ impl Calls {
         {
             return (fenced(&self.id), Phase::Fenced);
         }
+        // After a record that could not be delivered, librdkafka's sequence numbers have a gap: a new producer is surer.
+        let gap = undelivered.is_some();
         let error = match undelivered {
             Some(undelivered) => delivery_error(&undelivered.failure, &undelivered.topic, &self.settings),
             None => self.error(failure, doing),
@@ -175,7 +177,7 @@ impl Calls {
             return (error, Phase::Done);
         }
         match self.abort() {
-            Ok(()) => (error, Phase::Ready),
+            Ok(()) => (error, if gap { Phase::Done } else { Phase::Ready }),
             Err((second, Phase::Fenced)) => (second, Phase::Fenced),
             Err((_, phase)) => (error, phase),
         }
