@@ -46,9 +46,11 @@ pub enum Strike {
     After,
 }
 
+type Faults = HashMap<Operation, VecDeque<(Strike, ErrorKind)>>;
+
 /// The faults that are to come. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct FaultPlan(Arc<Mutex<HashMap<Operation, VecDeque<(Strike, ErrorKind)>>>>);
+pub struct FaultPlan(Arc<Mutex<Faults>>);
 
 impl FaultPlan {
     /// The next call of `operation` that no earlier fault takes fails.
@@ -61,7 +63,7 @@ impl FaultPlan {
         self.lock().get(&operation).map_or(0, VecDeque::len)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Operation, VecDeque<(Strike, ErrorKind)>>> {
+    fn lock(&self) -> MutexGuard<'_, Faults> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -6,6 +6,8 @@
 //! for `AsOf`, keys that changed after the resume point; the next numbers. Not in it: windows, rows, marks (they belong
 //! to a run), limits (they are settings).
 
+use std::collections::HashSet;
+
 use crate::checkpoint::Checkpoint;
 use crate::connector::Reconcile;
 use crate::dblog::byte_form::{Reader, Writer, damaged};
@@ -164,6 +166,8 @@ fn write_copy<P: Position>(out: &mut Writer, engine: &Engine<P>, copy: &TableCop
     }
     segments.extend(&copy.todo);
     keys.extend(copy.keys.iter());
+    let mut written = HashSet::new();
+    keys.retain(|key| written.insert(*key));
     out.list(segments.into_iter(), |out, segment| {
         out.option(segment.after.as_ref(), |out, key| out.key(key));
         out.option(segment.through.as_ref(), |out, key| out.key(key));

@@ -29,7 +29,7 @@ pub fn with_write_times(mut change: Change<ModelPosition>) -> Change<ModelPositi
             ChangeVersion::Cells(after.iter().enumerate().map(time).collect())
         }
         _ => ChangeVersion::Deletion {
-            scope: DeletionScope::Row,
+            scope: Box::new(DeletionScope::Row),
             at,
         },
     };
