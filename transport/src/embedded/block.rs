@@ -90,6 +90,13 @@ struct Open {
 }
 
 impl Blocks {
+    /// Fills `buffer`, which is empty, where nothing has been filled yet.
+    pub(super) fn fill(&mut self, buffer: Vec<u8>) {
+        if self.bytes.is_empty() {
+            self.bytes = buffer;
+        }
+    }
+
     /// Bytes so far.
     pub(super) fn len(&self) -> usize {
         self.bytes.len()

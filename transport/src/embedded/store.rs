@@ -29,7 +29,13 @@ pub(super) struct Store {
     pub(super) commits: watch::Sender<u64>,
     /// Tells long work to end.
     pub(super) stopping: AtomicBool,
+    /// Memory of blocks that were written, for the next ones: fresh memory costs more than filling it.
+    spare: Mutex<Vec<Vec<u8>>>,
 }
+
+/// Buffers kept for later, and the size in bytes of the largest that is kept.
+const SPARE_MAX: usize = 4;
+const SPARE_BYTES_MAX: usize = 8 << 20;
 
 impl Store {
     pub(super) fn new(settings: EmbeddedSettings, path: PathBuf, disk: Arc<Disk>, state: State) -> Self {
@@ -41,12 +47,31 @@ impl Store {
             state: Mutex::new(state),
             commits,
             stopping: AtomicBool::new(false),
+            spare: Mutex::default(),
         }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves no half-made change: entries are applied whole under one lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An empty buffer.
+    pub(super) fn buffer(&self) -> Vec<u8> {
+        self.spare
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
+            .unwrap_or_default()
+    }
+
+    /// Gives a buffer back.
+    pub(super) fn give_back(&self, mut buffer: Vec<u8>) {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE_MAX && buffer.capacity() <= SPARE_BYTES_MAX {
+            buffer.clear();
+            spare.push(buffer);
+        }
     }
 
     /// Whether `epoch` is the writer's newest.

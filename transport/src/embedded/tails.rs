@@ -160,6 +160,7 @@ impl Tails {
             if let Some(last) = segments.last_mut() {
                 *last = tail.segment;
             }
+            self.store.give_back(bytes);
             self.dirty.insert(tail.path.clone(), Arc::clone(&tail.file));
         }
         let end = tail.end;

@@ -127,6 +127,9 @@ impl EmbeddedTxn<'_> {
                 .get_mut(partition as usize)
                 .ok_or_else(|| Error::bug("a record has no partition"))?;
             let before = pending.blocks.len();
+            if before == 0 {
+                pending.blocks.fill(store.buffer());
+            }
             pending.blocks.push(&record);
             self.memory_bytes += pending.blocks.len() - before;
         }
