@@ -279,7 +279,7 @@ async fn a_delete_of_more_than_a_row_and_one_without_its_row_are_refused_and_not
     assert!(error.message().contains("which row"));
     let mut partition = change(&people(), Op::Delete, Some(key_only(1)), None);
     partition.version = ChangeVersion::Deletion {
-        scope: DeletionScope::Partition(Key::from_columns(&[Some("k")])),
+        scope: Box::new(DeletionScope::Partition(Key::from_columns(&[Some("k")]))),
         at: 1,
     };
     let error = bench.try_encode(&partition).await.unwrap_err();

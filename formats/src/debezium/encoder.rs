@@ -344,7 +344,7 @@ fn delete<P, N: Notation>(
     out: &mut RecordBatch,
 ) -> Result<usize, Fail> {
     if let ChangeVersion::Deletion { scope, .. } = &envelope.change.version
-        && *scope != DeletionScope::Row
+        && **scope != DeletionScope::Row
     {
         return Err(Fail::DeletionScope);
     }
@@ -449,7 +449,7 @@ fn unchanged_header(plan: &Plan, after: &RowImage, before: Option<&RowImage>) ->
         )
     };
     let columns = 0..plan.names.len();
-    if !columns.clone().any(|index| missing(&index)) {
+    if after.len() == plan.names.len() && after.is_whole() || !columns.clone().any(|index| missing(&index)) {
         return Vec::new();
     }
     let names: Vec<&str> = columns
