@@ -15,7 +15,7 @@ pub(crate) fn topic(case: &str, table: Table) -> String {
 pub(crate) fn text(case: &str, server: &Postgres, table: Table, snapshot: bool, brokers: Option<&str>) -> String {
     let transport = match brokers {
         Some(brokers) => {
-            format!("{{ kafka: {{ brokers: [\"{brokers}\"], properties: {{ compression.type: lz4 }} }} }}")
+            format!("{{ kafka: {{ brokers: [\"{brokers}\"], compression: lz4 }} }}")
         }
         None => "discard".to_owned(),
     };
