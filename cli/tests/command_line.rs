@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The binary as a person meets it: mistakes, exit codes, completions.
 
+// A helper of tests fails as a test does.
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

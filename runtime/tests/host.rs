@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A pipeline as a process has it: standby and takeover, the local socket, the admin pages.
 
+// A helper of tests fails as a test does.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
