@@ -145,7 +145,7 @@ pub(crate) fn properties(place: &Place<'_>, listeners: &[Listener], over: &[(Str
 }
 
 /// Settings of a cluster of one node that starts and stops fast.
-const ONE_NODE: [(&str, &str); 13] = [
+const ONE_NODE: [(&str, &str); 14] = [
     ("num.partitions", "1"),
     ("offsets.topic.replication.factor", "1"),
     ("offsets.topic.num.partitions", "4"),
@@ -155,6 +155,8 @@ const ONE_NODE: [(&str, &str); 13] = [
     ("share.coordinator.state.topic.replication.factor", "1"),
     ("share.coordinator.state.topic.min.isr", "1"),
     ("group.initial.rebalance.delay.ms", "0"),
+    // Tests that kill members of a group need not wait the default 6 seconds until the group misses them.
+    ("group.min.session.timeout.ms", "500"),
     ("auto.create.topics.enable", "false"),
     ("num.network.threads", "2"),
     ("num.io.threads", "4"),
