@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A checkpoint reads back as what was written, whatever the engine was doing; damage is an error and never a panic.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "support/stage.rs"]
 #[allow(dead_code, reason = "the stage serves the transcripts")]
 mod stage;

@@ -2,6 +2,8 @@
 //! Transcripts: what the engine is told and, indented, what it does. The files in `tests/dblog` are read by people.
 //! `HIGHWATER_BLESS=1 cargo test -p highwater-core --test transcripts` writes down what the engine does now.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "support/stage.rs"]
 mod stage;
 

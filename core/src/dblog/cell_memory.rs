@@ -186,3 +186,147 @@ fn without(row: &RowImage, lost: &[bool]) -> RowImage {
     }
     builder.build()
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::change::{Capture, Op};
+    use crate::position::TransactionId;
+    use crate::schema::{Column, TableId, TableName};
+    use crate::value::{ColumnDecoder, ValueError, ValueType, ValueWriter};
+
+    #[derive(Debug)]
+    struct NoDecoder;
+
+    impl ColumnDecoder for NoDecoder {
+        fn decode(&self, _: &[u8], out: &mut dyn ValueWriter) -> Result<(), ValueError> {
+            out.null();
+            Ok(())
+        }
+    }
+
+    /// Partition `p`, clustering `c`, cells `a` and `b`.
+    fn schema() -> Arc<TableSchema> {
+        let column = |name: &str| Column {
+            name: name.to_owned(),
+            database_type: "text".to_owned(),
+            value_type: ValueType::String,
+            nullable: true,
+            decoder: Arc::new(NoDecoder),
+        };
+        let columns = ["p", "c", "a", "b"].map(column).to_vec();
+        Arc::new(TableSchema::new(
+            TableId(1),
+            TableName::new("k", "t"),
+            columns,
+            vec![0, 1],
+        ))
+    }
+
+    fn row(partition: &str, clustering: &str) -> RowImage {
+        RowImage::from_values(&[Some(partition), Some(clustering), Some("a"), Some("b")])
+    }
+
+    fn deletion(scope: DeletionScope, at: i64) -> Change<u64> {
+        Change {
+            schema: schema(),
+            op: Op::Delete,
+            before: None,
+            after: None,
+            position: 0,
+            commit: 0,
+            transaction: TransactionId(0),
+            ordinal: 1,
+            source_time_us: 0,
+            version: ChangeVersion::Deletion {
+                scope: scope.into(),
+                at,
+            },
+            capture: Capture::Log,
+        }
+    }
+
+    /// What is left of a row whose cells were written at 10 and 30.
+    fn left(memory: &CellMemory, partition: &str, clustering: &str) -> Option<String> {
+        let (schema, row) = (schema(), row(partition, clustering));
+        let times: Arc<[Option<i64>]> = vec![None, None, Some(10), Some(30)].into();
+        let key = schema.key_of(&row).unwrap();
+        let verdict = memory.judge(&schema, &key, &row, Some(&times), 0);
+        // A row that is gone is read once more: whether its key was written after the deletion has no write time.
+        assert_eq!(verdict.read_again, verdict.row.is_none());
+        verdict.row.map(|row| format!("{row:?}"))
+    }
+
+    fn memory(scope: DeletionScope, at: i64) -> CellMemory {
+        let mut memory = CellMemory::default();
+        memory.record(&deletion(scope, at), 1);
+        memory
+    }
+
+    const WHOLE: &str = "RowImage(vvvv, 4 bytes)";
+    const NEWER_CELL: &str = "RowImage(vvuv, 3 bytes)";
+
+    #[test]
+    fn a_partitions_deletion_takes_older_cells_of_its_rows_and_no_others() {
+        let partition = || DeletionScope::Partition(Key::from_columns(&[Some("p")]));
+        let memory_at_20 = memory(partition(), 20);
+        assert_eq!(left(&memory_at_20, "p", "1").as_deref(), Some(NEWER_CELL));
+        assert_eq!(left(&memory_at_20, "q", "1").as_deref(), Some(WHOLE));
+        assert_eq!(left(&memory(partition(), 5), "p", "1").as_deref(), Some(WHOLE));
+        // A tie goes to the deletion.
+        assert_eq!(left(&memory(partition(), 30), "p", "1"), None);
+    }
+
+    #[test]
+    fn a_ranges_deletion_takes_the_rows_between_its_ends_both_inclusive() {
+        let clustering = |value: &str| Key::from_columns(&[Some(value)]).as_bytes().to_vec();
+        let scope = DeletionScope::Range {
+            partition: Key::from_columns(&[Some("p")]),
+            from: clustering("3"),
+            through: clustering("5"),
+        };
+        let memory = memory(scope, 40);
+        let gone: Vec<&str> = ["2", "3", "4", "5", "6"]
+            .into_iter()
+            .filter(|c| left(&memory, "p", c).is_none())
+            .collect();
+        assert_eq!(gone, ["3", "4", "5"]);
+        assert_eq!(left(&memory, "q", "4").as_deref(), Some(WHOLE));
+    }
+
+    #[test]
+    fn a_cell_without_a_write_time_loses_and_is_read_again_until_the_log_is_silent_about_it() {
+        let schema = schema();
+        let image = row("p", "1");
+        let key = schema.key_of(&image).unwrap();
+        let mut memory = CellMemory::default();
+        let mut change = deletion(DeletionScope::Row, 0);
+        change.after = Some(image.clone());
+        change.version = ChangeVersion::Cells(vec![None, None, None, Some(20)].into());
+        memory.record(&change, 7);
+        let times: Arc<[Option<i64>]> = vec![None, None, Some(10), None].into();
+        let judge = |since| memory.judge(&schema, &key, &image, Some(&times), since);
+        assert_eq!(
+            judge(0),
+            Verdict {
+                row: None,
+                read_again: true
+            }
+        );
+        assert_eq!(
+            judge(7),
+            Verdict {
+                row: Some(image.clone()),
+                read_again: false
+            }
+        );
+    }
+
+    #[test]
+    fn bytes_are_shared_where_nothing_is_lost() {
+        let image = RowImage::new(Bytes::from_static(b"x"), Box::new([Cell::value(0, 1)]));
+        assert_eq!(without(&image, &[false]), image);
+    }
+}

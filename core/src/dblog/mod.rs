@@ -21,7 +21,7 @@
 //!
 //! *The read saw what had left.* Commit order is not visibility order, so this is checked, not assumed: a read names the
 //! transactions that it sees, and every transaction that was begun to be forwarded before recording started must be among
-//! them ([`forwarded`]). Else it is read again at the pace of `Retry`, under the same low mark: the set to be seen does
+//! them (`forwarded.rs`). Else it is read again at the pace of `Retry`, under the same low mark: the set to be seen does
 //! not grow, so it ends. What may still be invisible is part of the checkpoint.
 //!
 //! *Recording* starts when the low mark is seen in the log (or, for marks at positions, when everything up to there was
@@ -41,9 +41,9 @@
 //! # The other two ways
 //!
 //! `AsOf`: a chunk is the state at T. Its rows leave once the log is proven delivered up to T; a key that the log
-//! delivered with a later commit keeps what it has. See [`remembered`]. That memory is capped and not spilled to disk: past the
+//! delivered with a later commit keeps what it has. See `remembered.rs`. That memory is capped and not spilled to disk: past the
 //! cap the floor rises and what relied on it is read again at a newer T (or between marks).
-//! `Version`: every cell carries its write time; see [`cell_memory`]. Log events pass unjudged (the source repeats and does
+//! `Version`: every cell carries its write time; see `cell_memory.rs`. Log events pass unjudged (the source repeats and does
 //! not order them, and each carries its write times), a chunk's cells leave only if nothing newer of them has left.
 //!
 //! # Crashes
