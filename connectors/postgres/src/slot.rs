@@ -108,8 +108,8 @@ pub fn check_history(slot: Option<&SlotFacts>, from: Lsn, name: &str) -> Result<
 
 fn lost(name: &str, why: &str) -> Error {
     Error::new(ErrorKind::PositionLost, format!("replication slot \"{name}\": {why}")).with_fix(
-        "changes since the checkpoint may be missing: start anew with a new snapshot of every table (drop the slot and the \
-         checkpoint, or choose a new `slot.name`)",
+        "changes since the checkpoint may be missing: copy every table anew by giving the pipeline a new `name`, which has \
+         no checkpoint yet (drop the slot first, and set `topics.prefix` to the old one to keep the topics)",
     )
 }
 

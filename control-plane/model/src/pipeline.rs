@@ -128,7 +128,7 @@ impl Default for RegistrySpec {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EmbeddedRegistrySpec {
-    /// The file. Where it is left out: `schemas` in the folder of the embedded transport, else `<name>.schemas` beside
+    /// The folder that holds `schemas.log`. Where it is left out: `schemas` in the folder of the embedded transport, else `<name>.schemas` beside
     /// the pipeline file.
     pub path: Option<PathBuf>,
 }

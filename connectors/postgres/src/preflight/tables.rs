@@ -68,7 +68,7 @@ fn of_table(table: &Candidate, role: &str) -> Vec<Finding> {
         findings.push(
             error("table_without_key", what, why)
                 .warning()
-                .advice("add a primary key"),
+                .advice("add a primary key, exclude the table, or set `snapshot.mode: never`: a first copy of it ends the run"),
         );
     }
     findings
