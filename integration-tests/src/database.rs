@@ -92,7 +92,7 @@ impl Database {
             Ok((text(&client, &question).await == "t").then_some(()))
         })
         .await
-        .unwrap();
+        .unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Waits until no process consumes the slot any more.
@@ -106,7 +106,7 @@ impl Database {
             Ok((text(&client, &question).await != "t").then_some(()))
         })
         .await
-        .unwrap();
+        .unwrap_or_else(|error| panic!("{error}"));
     }
 }
 

@@ -22,8 +22,13 @@ pub async fn request(port: u16, method: &str, path: &str, body: &str) -> String 
         "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("the server listens");
-    stream.write_all((head + body).as_bytes()).await.expect("the server reads");
+    let mut stream = TcpStream::connect(("127.0.0.1", port))
+        .await
+        .expect("the server listens");
+    stream
+        .write_all((head + body).as_bytes())
+        .await
+        .expect("the server reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("the server answers");
     let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");

@@ -151,7 +151,10 @@ fn a_truncation_ends_every_row_that_was_there() {
 #[test]
 fn a_column_that_the_log_left_out_must_have_arrived_before_or_by_a_read() {
     let left_alone = Revision { number: 2, wide: 1 };
-    let entry = Entry { transaction: 102, change: Change::Put(left_alone) };
+    let entry = Entry {
+        transaction: 102,
+        change: Change::Put(left_alone),
+    };
     let histories = HashMap::from([(ID, vec![put(1, 101), entry])]);
     let mut partial = event(Kind::Put(left_alone), 102);
     partial.partial = true;

@@ -31,11 +31,15 @@ impl PipelineFile {
 
     /// A pipeline into Kafka with schemas in a registry.
     pub fn kafka(database: &Database, tables: &[&str], brokers: &str, registry: &str) -> Self {
-        let mut file = Self::new(database, tables, json!({ "kafka": {
-            "brokers": [brokers],
-            // A killed copy is missed soon, so that the next one leads soon.
-            "properties": { "session.timeout.ms": "1500", "heartbeat.interval.ms": "300" },
-        }}));
+        let mut file = Self::new(
+            database,
+            tables,
+            json!({ "kafka": {
+                "brokers": [brokers],
+                // A killed copy is missed soon, so that the next one leads soon.
+                "properties": { "session.timeout.ms": "1500", "heartbeat.interval.ms": "300" },
+            }}),
+        );
         file.set("registry", json!({ "confluent": { "url": registry } }));
         file
     }

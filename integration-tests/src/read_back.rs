@@ -110,7 +110,10 @@ impl Destination {
         for topic in topics {
             for record in self.records(std::slice::from_ref(topic)).await {
                 let event = decoder.decode(&record).await.unwrap_or_else(|error| {
-                    panic!("{topic} {}:{} cannot be decoded: {error}", record.partition, record.offset)
+                    panic!(
+                        "{topic} {}:{} cannot be decoded: {error}",
+                        record.partition, record.offset
+                    )
                 });
                 take(record, event);
             }

@@ -152,7 +152,7 @@ impl Workload {
             Ok((journal.len() >= target).then_some(()))
         })
         .await
-        .unwrap();
+        .unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Ends the writers and waits for them; a writer's panic is the test's.

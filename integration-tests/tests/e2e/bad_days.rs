@@ -189,8 +189,14 @@ async fn a_registry_that_refuses_a_schema_is_named_with_its_subject_and_once_all
     let kafka = Kafka::shared().await.unwrap();
     // Its own, for its rule is changed.
     let registry = Registry::start().await.unwrap();
-    let scene =
-        Scene::kafka_at(Database::of(&server), sql, &["public.t"], &kafka.bootstrap(), &registry.url()).await;
+    let scene = Scene::kafka_at(
+        Database::of(&server),
+        sql,
+        &["public.t"],
+        &kafka.bootstrap(),
+        &registry.url(),
+    )
+    .await;
     let mut process = scene.run();
     scene.caught_up(&mut process).await;
     let change = "INSERT INTO t VALUES (2, 2); ALTER TABLE t ALTER v TYPE text; INSERT INTO t VALUES (3, 'three')";
@@ -202,8 +208,12 @@ async fn a_registry_that_refuses_a_schema_is_named_with_its_subject_and_once_all
     http::request(registry.port(), "PUT", "/apis/ccompat/v7/config", rule).await;
     let mut process = scene.run();
     scene.finish(&mut process).await;
-    let values: Vec<_> =
-        scene.read("public", "t").await.iter().map(|(_, event)| event.after().unwrap()["v"].clone()).collect();
+    let values: Vec<_> = scene
+        .read("public", "t")
+        .await
+        .iter()
+        .map(|(_, event)| event.after().unwrap()["v"].clone())
+        .collect();
     assert_eq!(values, [json!(1), json!(2), json!("three")]);
 }
 

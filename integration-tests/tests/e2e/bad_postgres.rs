@@ -242,7 +242,9 @@ async fn a_table_dropped_while_it_is_copied_is_named_and_the_rest_is_copied_by_t
     let sql = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a'), (2, 'b'); \
                CREATE TABLE big (id int PRIMARY KEY); INSERT INTO big SELECT generate_series(1, 20000)";
     let mut scene = Scene::new(sql, &["public.*"]).await;
-    scene.file.set("snapshot", json!({ "chunk_rows_max": 20, "windows_max": 1 }));
+    scene
+        .file
+        .set("snapshot", json!({ "chunk_rows_max": 20, "windows_max": 1 }));
     let mut process = scene.run();
     scene
         .status_shows(&mut process, "rows of the large table", |status| {
@@ -251,7 +253,11 @@ async fn a_table_dropped_while_it_is_copied_is_named_and_the_rest_is_copied_by_t
         })
         .await;
     scene.database.run("DROP TABLE big").await;
-    process.ended(LIMIT).await.with_code(2).telling(&["public.big", "does not exist", "fix:"]);
+    process
+        .ended(LIMIT)
+        .await
+        .with_code(2)
+        .telling(&["public.big", "does not exist", "fix:"]);
     scene.database.run("INSERT INTO t VALUES (3, 'c')").await;
     let mut process = scene.run();
     scene.finish(&mut process).await;

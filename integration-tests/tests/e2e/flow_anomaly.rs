@@ -25,12 +25,18 @@ async fn never_stale(server: &Postgres) {
     let mut scene = Scene::at(Database::on(server), sql, &["public.t"]).await;
     scene.file.set("snapshot.mode", json!("never"));
     let mut process = scene.run();
-    scene.status_shows(&mut process, "a running pipeline", |status| status["state"] == "running").await;
+    scene
+        .status_shows(&mut process, "a running pipeline", |status| {
+            status["state"] == "running"
+        })
+        .await;
 
     let waiting = scene.database.connect().await;
     let cancel = waiting.cancel_token();
     let commit = tokio::spawn(async move {
-        waiting.batch_execute("SET synchronous_commit = on; UPDATE t SET v = 'new' WHERE id = 1").await
+        waiting
+            .batch_execute("SET synchronous_commit = on; UPDATE t SET v = 'new' WHERE id = 1")
+            .await
     });
     let sync = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     let client = scene.database.connect().await;
@@ -41,9 +47,17 @@ async fn never_stale(server: &Postgres) {
     .unwrap();
     // Forwarded, and yet invisible.
     scene.database.acknowledged(scene.file.name(), LIMIT).await;
-    assert_eq!(scene.database.text("SELECT v FROM t WHERE id = 1").await, "old", "the anomaly is not there");
+    assert_eq!(
+        scene.database.text("SELECT v FROM t WHERE id = 1").await,
+        "old",
+        "the anomaly is not there"
+    );
 
-    scene.file.ask(json!({ "do": "snapshot", "requests": [{ "table": "public.t" }] })).await.unwrap();
+    scene
+        .file
+        .ask(json!({ "do": "snapshot", "requests": [{ "table": "public.t" }] }))
+        .await
+        .unwrap();
     // Its read is thrown away for as long as the commit is invisible; a restart must not forget why.
     scene
         .status_shows(&mut process, "a report of a view behind the log", |status| {
@@ -53,7 +67,11 @@ async fn never_stale(server: &Postgres) {
         .await;
     process.kill9();
     let mut process = scene.run();
-    scene.status_shows(&mut process, "a running pipeline", |status| status["state"] == "running").await;
+    scene
+        .status_shows(&mut process, "a running pipeline", |status| {
+            status["state"] == "running"
+        })
+        .await;
     scene.database.acknowledged(scene.file.name(), LIMIT).await;
     assert_eq!(scene.database.text("SELECT v FROM t WHERE id = 1").await, "old");
     cancel.cancel_query(tokio_postgres::NoTls).await.unwrap();
@@ -68,7 +86,13 @@ async fn never_stale(server: &Postgres) {
         .map(|(_, event)| (event.op().unwrap().to_owned(), event.after().unwrap()["v"].clone()))
         .collect();
     assert_eq!(values.first(), Some(&("u".to_owned(), json!("new"))));
-    assert!(values.iter().all(|(_, value)| value == "new"), "a stale row left: {values:?}");
+    assert!(
+        values.iter().all(|(_, value)| value == "new"),
+        "a stale row left: {values:?}"
+    );
     let ops = scene.ops("t").await;
-    assert!(ops.contains(&"r 2".to_owned()), "the copy ended without the other row: {ops:?}");
+    assert!(
+        ops.contains(&"r 2".to_owned()),
+        "the copy ended without the other row: {ops:?}"
+    );
 }

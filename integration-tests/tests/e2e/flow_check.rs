@@ -18,7 +18,9 @@ const UNREADY: &str = "CREATE ROLE \"Captain's\" LOGIN PASSWORD 'p'; REVOKE CREA
 
 #[tokio::test]
 async fn the_printed_sql_executed_as_it_stands_makes_the_check_pass_and_the_run_flow() {
-    let server = Postgres::start(PgOptions::major(15).with("wal_level", "replica")).await.unwrap();
+    let server = Postgres::start(PgOptions::major(15).with("wal_level", "replica"))
+        .await
+        .unwrap();
     let database = Database::on(&server);
     let mut scene = Scene::at(database.clone(), UNREADY, &["Shop.*"]).await;
     scene.file.set_source("user", json!("Captain's"));
@@ -36,21 +38,15 @@ async fn the_printed_sql_executed_as_it_stands_makes_the_check_pass_and_the_run_
         let ended = ended.with_code(2);
         rounds += 1;
         assert!(rounds <= 4, "the check does not come to an end:\n{}", ended.out);
-        let statements: Vec<&str> = ended.out.lines().filter_map(|line| line.trim().strip_prefix("sql: ")).collect();
-        assert!(!statements.is_empty(), "nothing to execute:\n{}", ended.out);
-        let client = database.connect().await;
-        for statement in statements {
-            client.batch_execute(statement).await.unwrap_or_else(|error| panic!("{statement}: {error:?}"));
-        }
-        if ended.out.contains("restart") {
-            // The test-bed's own setting on the command line would win over ALTER SYSTEM.
-            server.restart_with(&[("wal_level", "logical")]).await.unwrap();
-        }
+        assert!(ended.out.contains("sql: "), "nothing to execute:\n{}", ended.out);
+        mend(&server, &database, &ended.out).await;
     }
     assert!(rounds >= 1);
     let mut process = scene.run();
     scene.copied(&mut process).await;
-    database.run("INSERT INTO \"Shop\".\"Or\"\"der\" VALUES (2, 'b'); UPDATE \"Shop\".nobody SET v = 'b'").await;
+    database
+        .run("INSERT INTO \"Shop\".\"Or\"\"der\" VALUES (2, 'b'); UPDATE \"Shop\".nobody SET v = 'b'")
+        .await;
     scene.finish(&mut process).await;
     let ops = |events: Vec<(highwater_core::transport::Record, highwater_formats::DecodedEvent)>| {
         reads_sorted(events.iter().map(|(_, event)| crate::scene::short(event)).collect())
@@ -59,14 +55,43 @@ async fn the_printed_sql_executed_as_it_stands_makes_the_check_pass_and_the_run_
     assert_eq!(ops(scene.read("Shop", "nobody").await), ["r 1", "u 1"]);
 }
 
+/// Does what each finding says, in their order: its statements, then its advice.
+async fn mend(server: &Postgres, database: &Database, findings: &str) {
+    for finding in findings.split("\n\n") {
+        let client = database.connect().await;
+        for statement in finding.lines().filter_map(|line| line.trim().strip_prefix("sql: ")) {
+            client
+                .batch_execute(statement)
+                .await
+                .unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+        }
+        if finding
+            .lines()
+            .any(|line| line.trim().starts_with("fix: ") && line.contains("restart"))
+        {
+            // The test-bed's own setting on the command line would win over ALTER SYSTEM.
+            server.restart_with(&[("wal_level", "logical")]).await.unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_check_as_json_has_every_finding_and_a_check_changes_nothing() {
-    let scene = Scene::new("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE loose (id int)", &["public.*"]).await;
+    let scene = Scene::new(
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE loose (id int)",
+        &["public.*"],
+    )
+    .await;
     let path = scene.file.path().display().to_string();
     let ended = highwater(&["check", "--json", &path], &[]).await;
     let found: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
     let findings = found["findings"].as_array().unwrap();
-    assert!(findings.iter().any(|finding| finding["what"].as_str().unwrap().contains("public.loose")), "{found:#}");
+    assert!(
+        findings
+            .iter()
+            .any(|finding| finding["what"].as_str().unwrap().contains("public.loose")),
+        "{found:#}"
+    );
     let made = "SELECT (SELECT count(*) FROM pg_publication) + \
                 (SELECT count(*) FROM pg_replication_slots WHERE database = current_database())";
     assert_eq!(scene.database.text(made).await, "0");

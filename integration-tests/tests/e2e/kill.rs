@@ -153,7 +153,11 @@ async fn die(scene: &Scene, death: Death, rng: &mut StdRng) {
             }
             let dead = process.was_killed(REACH_LIMIT).await;
             let status = if dead { None } else { scene.file.status().await };
-            assert!(dead, "{phase}:{nth} was not reached: {status:#?}\n{}", process.err_tail());
+            assert!(
+                dead,
+                "{phase}:{nth} was not reached: {status:#?}\n{}",
+                process.err_tail()
+            );
         }
         Death::AnyTime => {
             let mut process = scene.run();
@@ -192,13 +196,22 @@ async fn a_transaction_larger_than_a_commit_goes_on_inside_after_each_death() {
     process.kill9();
     scene.database.run("INSERT INTO t SELECT n, 'x' FROM generate_series(1, 30000) n; UPDATE t SET v = 'y'; INSERT INTO t VALUES (0, '')").await;
     for nth in [1, 2, 1, 2] {
-        let mut process = scene.file.run_with(&[("HIGHWATER_CRASH_AT", &format!("inside_split_transaction:{nth}"))]);
-        assert!(process.was_killed(REACH_LIMIT).await, "{nth} was not reached:\n{}", process.err_tail());
+        let mut process = scene
+            .file
+            .run_with(&[("HIGHWATER_CRASH_AT", &format!("inside_split_transaction:{nth}"))]);
+        assert!(
+            process.was_killed(REACH_LIMIT).await,
+            "{nth} was not reached:\n{}",
+            process.err_tail()
+        );
     }
     let mut process = scene.run();
     scene.finish(&mut process).await;
     let inserted = (1..=30_000).map(|id| format!("c {id}"));
     let updated = (1..=30_000).map(|id| format!("u {id}"));
     let expected: Vec<String> = inserted.chain(updated).chain(["c 0".to_owned()]).collect();
-    assert!(scene.ops("t").await == expected, "the transaction did not arrive once and in order");
+    assert!(
+        scene.ops("t").await == expected,
+        "the transaction did not arrive once and in order"
+    );
 }

@@ -14,8 +14,10 @@ use crate::scene::{LIMIT, Scene, small_load};
 /// Every record in the topics' partitions, aborted ones too.
 fn uncommitted(scene: &Scene, workload: &Workload, brokers: &str) -> Vec<(String, u32, u64)> {
     let records = kafka_records(brokers, &scene.workload_topics(workload), Isolation::Uncommitted);
-    let mut places: Vec<_> =
-        records.iter().map(|record| (record.topic.to_string(), record.partition, record.offset)).collect();
+    let mut places: Vec<_> = records
+        .iter()
+        .map(|record| (record.topic.to_string(), record.partition, record.offset))
+        .collect();
     places.sort_unstable();
     places
 }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `highwater` from end to end on real servers: one binary, for linking it takes longer than most of its tests.
 
+// A test ends by its panic.
+#![allow(clippy::unwrap_used)]
+
 mod bad_days;
 mod bad_postgres;
 mod bad_settings;

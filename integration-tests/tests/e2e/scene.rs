@@ -116,7 +116,8 @@ impl Scene {
 
     /// Waits until the pipeline has made the copies that were asked for; repairs of single rows may go on.
     pub async fn copied(&self, process: &mut Process) {
-        self.status_shows(process, "a pipeline that has copied its tables", has_copied).await;
+        self.status_shows(process, "a pipeline that has copied its tables", has_copied)
+            .await;
     }
 
     /// Waits until the status is as wanted.

@@ -2,6 +2,7 @@
 //! A lease on Kafka's group membership: whoever holds the one partition of the lease topic leads. The group's
 //! coordinator takes it from a member that is silent for [`SESSION`], and gives it to one that waits.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,6 +23,9 @@ const SESSION: Duration = Duration::from_secs(6);
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// The longest that making the lease topic may take.
 const TOPIC_WAIT_MAX: Duration = Duration::from_secs(30);
+/// How often a broker is asked for before it counts as unreachable, and how long each time.
+const PROBES_MAX: u32 = 10;
+const PROBE_WAIT: Duration = Duration::from_secs(1);
 /// Wait after the client reported an error, before it is asked again.
 const ERROR_WAIT: Duration = Duration::from_millis(500);
 
@@ -65,6 +69,52 @@ impl ConsumerContext for Assigned {
     }
 }
 
+/// What a client was told about being let in.
+#[derive(Default)]
+struct Refused(Mutex<Option<String>>);
+
+impl ClientContext for Refused {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if is_refusal(&error) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        }
+    }
+}
+
+impl ConsumerContext for Refused {}
+
+fn is_refusal(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL | RDKafkaErrorCode::SaslAuthenticationFailed)
+    )
+}
+
+/// Asks for the brokers until one answers (`None`) or refuses this client (why). Blocks.
+fn probe(config: &ClientConfig) -> Result<Option<String>, KafkaError> {
+    let mut config = config.clone();
+    config.set("group.id", "highwater-probe");
+    let consumer: BaseConsumer<Refused> = config.create_with_context(Refused::default())?;
+    let mut last = None;
+    for _ in 0..PROBES_MAX {
+        match consumer.fetch_metadata(Some("__highwater_checkpoints"), PROBE_WAIT) {
+            Ok(_) => return Ok(None),
+            Err(error) => last = Some(error),
+        }
+        // Serves what the client noted meanwhile.
+        if let Some(Err(error)) = consumer.poll(Duration::ZERO)
+            && is_refusal(&error)
+        {
+            return Ok(Some(error.to_string()));
+        }
+        let refused = consumer.context().0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if refused.is_some() {
+            return Ok(refused);
+        }
+    }
+    last.map_or(Ok(None), Err)
+}
+
 impl KafkaLease {
     /// The lease of the pipeline `name` among the topics of `prefix`. `client` reaches the cluster; `replication` is
     /// that of the lease topic if it is made, -1 the brokers' default.
@@ -75,6 +125,21 @@ impl KafkaLease {
             topic: format!("{prefix}.__lease.{name}"),
             replication,
             member: None,
+        }
+    }
+
+    /// Reaches a broker, or says why none lets this client in: the calls that follow would only time out.
+    async fn reach(&self) -> Result<()> {
+        let config = self.client.clone();
+        let probed = tokio::task::spawn_blocking(move || probe(&config)).await;
+        let refused = probed.map_err(|error| Error::bug("probing kafka panicked").with_source(error))?;
+        match refused.map_err(|error| self.failure(error))? {
+            Some(reason) => Err(Error::new(
+                ErrorKind::Authentication,
+                format!("kafka does not let this client in: {reason}"),
+            )
+            .with_fix("correct transport.kafka.sasl and transport.kafka.tls")),
+            None => Ok(()),
         }
     }
 
@@ -158,6 +223,7 @@ impl Lease for KafkaLease {
     async fn acquire(&mut self) -> Result<()> {
         let gone = || Error::new(ErrorKind::Unreachable, "the lease's group ended");
         if self.member.as_ref().is_none_or(|member| member.task.is_finished()) {
+            self.reach().await?;
             self.make_topic().await?;
             self.member = Some(self.join()?);
         }
