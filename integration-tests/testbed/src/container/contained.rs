@@ -239,12 +239,18 @@ impl Contained {
     /// The end of this process: the container is removed.
     pub(crate) fn end(&self) {
         self.save_log();
-        let (docker, id) = (self.docker.clone(), self.id.clone());
-        aside(async move {
-            let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-            let _ = docker.remove_container(&id, Some(options)).await;
-        });
+        self.remove();
         self.dir.dispose();
+    }
+
+    fn remove(&self) {
+        let id = self.id.clone();
+        aside(|docker| async move {
+            let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+            if let Err(error) = docker.remove_container(&id, Some(options)).await {
+                eprintln!("testbed: container {id} stays: {error}");
+            }
+        });
     }
 
     /// Writes the log where a native server has its own, if the directory is kept.
@@ -252,8 +258,8 @@ impl Contained {
         if !self.dir.is_kept() {
             return;
         }
-        let (docker, id, path) = (self.docker.clone(), self.id.clone(), self.dir.path().join("log"));
-        aside(async move {
+        let (id, path) = (self.id.clone(), self.dir.path().join("log"));
+        aside(|docker| async move {
             let options = LogsOptionsBuilder::default().stdout(true).stderr(true).build();
             let mut parts = docker.logs(&id, Some(options));
             let mut log = Vec::new();
@@ -268,17 +274,30 @@ impl Contained {
 impl Drop for Contained {
     fn drop(&mut self) {
         self.save_log();
+        self.remove();
+        // Its own drop would wait on this thread's parker and eat a wake-up that another part of the same task needs:
+        // a test that joins two servers would hang when the first is dropped.
+        std::mem::forget(self.container.get_mut().take());
     }
 }
 
-/// Runs a task to its end on a runtime of its own: where there is none, or none that may be blocked.
-fn aside(task: impl Future<Output = ()> + Send + 'static) {
+/// Runs a task to its end on a thread, a runtime and a connection of its own: where there is no runtime, or none that
+/// may be blocked.
+fn aside<F>(task: impl FnOnce(Docker) -> F + Send + 'static)
+where
+    F: Future<Output = ()>,
+{
     let working = std::thread::spawn(move || {
-        if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            runtime.block_on(task);
-        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|e| Error::during("cannot make a runtime", e))?;
+        runtime.block_on(async {
+            task(engine::connect()?).await;
+            Ok::<(), Error>(())
+        })
     });
-    let _ = working.join();
+    if let Ok(Err(error)) = working.join() {
+        eprintln!("testbed: {error}");
+    }
 }
 
 /// Publishes ports on 127.0.0.1, where the handles look, and nowhere else.

@@ -17,18 +17,26 @@ const PING_LIMIT: Duration = Duration::from_secs(5);
 /// Time for an image to be pulled.
 const PULL_LIMIT: Duration = Duration::from_secs(300);
 
-/// The engine of `DOCKER_HOST`, or that of the default socket, if it answers.
-pub(crate) async fn answering() -> Result<Docker> {
+/// A connection to the engine of `DOCKER_HOST`, or to that of the default socket; whether it answers is not asked.
+pub(crate) fn connect() -> Result<Docker> {
+    let host = host();
+    Docker::connect_with_host(&host).map_err(|e| Error::during(format!("no container engine answers at {host}"), e))
+}
+
+fn host() -> String {
     let host = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
-    let host = host.unwrap_or_else(|| DEFAULT_HOST.to_owned());
-    if host
-        .strip_prefix("unix://")
-        .is_some_and(|path| !Path::new(path).exists())
-    {
+    host.unwrap_or_else(|| DEFAULT_HOST.to_owned())
+}
+
+/// The engine, if it answers.
+pub(crate) async fn answering() -> Result<Docker> {
+    let host = host();
+    let is_missing = |path: &str| !Path::new(path).exists();
+    if host.strip_prefix("unix://").is_some_and(is_missing) {
         return Err(Error::new(format!("no container engine at {host}")));
     }
+    let docker = connect()?;
     let silent = |cause: &dyn std::fmt::Display| Error::during(format!("no container engine answers at {host}"), cause);
-    let docker = Docker::connect_with_host(&host).map_err(|e| silent(&e))?;
     match tokio::time::timeout(PING_LIMIT, docker.ping()).await {
         Ok(Ok(_)) => Ok(docker),
         Ok(Err(e)) => Err(silent(&e)),

@@ -21,6 +21,8 @@ use crate::versions::{REGISTRY, REGISTRY_IMAGE};
 const START_LIMIT: Duration = Duration::from_secs(180);
 /// Time for an orderly stop.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// Time for one answer while the registry starts.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// Where the Confluent API is.
 const API: &str = "/apis/ccompat/v7";
 
@@ -192,7 +194,10 @@ impl Registry {
 }
 
 async fn serves(port: u16) -> Option<()> {
-    let answer = http::request(port, "GET", &format!("{API}/subjects"), "").await.ok()?;
+    let path = format!("{API}/subjects");
+    let asked = http::request(port, "GET", &path, "");
+    // A port that is mapped may take a connection before anybody answers behind it.
+    let answer = tokio::time::timeout(ANSWER_LIMIT, asked).await.ok()?.ok()?;
     (answer.status == 200).then_some(())
 }
 
