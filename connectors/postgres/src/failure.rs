@@ -67,7 +67,9 @@ pub fn unreachable(what: &str, error: std::io::Error) -> Error {
 fn remedy(server: &ServerError) -> Option<&'static str> {
     Some(match server.sqlstate.as_str() {
         "28P01" => "correct `user` and `password`",
-        "28000" => "correct `user`, `password` and `tls`, or add a line to the server's pg_hba.conf that lets the role in",
+        "28000" => {
+            "correct `user`, `password` and `tls`, or add a line to the server's pg_hba.conf that lets the role in"
+        }
         "3D000" => "correct `database`, or create it",
         "42501" => {
             "grant what is missing: `highwater check FILE` prints the statements (GRANT SELECT for a table, ALTER ROLE … \

@@ -65,11 +65,9 @@ fn of_table(table: &Candidate, role: &str) -> Vec<Finding> {
     } else if !table.has_primary_key {
         let what = format!("table {} has no primary key", table.name);
         let why = "its events have no key, and it cannot be copied in chunks unless its replica identity is an index";
-        findings.push(
-            error("table_without_key", what, why)
-                .warning()
-                .advice("add a primary key, exclude the table, or set `snapshot.mode: never`: a first copy of it ends the run"),
-        );
+        findings.push(error("table_without_key", what, why).warning().advice(
+            "add a primary key, exclude the table, or set `snapshot.mode: never`: a first copy of it ends the run",
+        ));
     }
     findings
 }
