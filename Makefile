@@ -10,6 +10,9 @@ export HIGHWATER_CACHE ?= $(HOME)/.cache/highwater
 export CARGO_TARGET_DIR ?= $(HIGHWATER_CACHE)/target
 export PATH := $(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
+# A comma that is no separator of a function's arguments.
+, := ,
+
 TRANSPORT ?= embedded
 SUITE ?= postgres
 # What `make test` tests: `make test SCOPE='-p highwater-testbed'` is a part of it.
@@ -37,13 +40,24 @@ demo: ## Capture a live Postgres and verify it; TRANSPORT=embedded|kafka, DEMO_O
 	"$(CARGO_TARGET_DIR)/release/highwater-testbed" fetch postgres $(if $(filter kafka,$(TRANSPORT)),kafka registry)
 	@"$(CARGO_TARGET_DIR)/release/highwater" demo --transport $(TRANSPORT) $(if $(filter 1,$(DEMO_ONCE)),--once)
 
+# Of the whole suite the programs are built with the tests, in one go: a `cargo build` of one package resolves other
+# features of shared dependencies and would compile them, and all that stands on them, a second time. The tests of a
+# part build the program that they need.
+WHOLE := $(filter --workspace,$(SCOPE))
+TEST_FEATURES := $(if $(WHOLE),--features highwater-cli/crash-points$(,)highwater-postgres/kafka)
+
 test: setup ## Run the whole suite, real servers included
-	cargo build -p highwater-testbed
-	"$(CARGO_TARGET_DIR)/debug/highwater-testbed" fetch
 	@export RUST_TEST_THREADS=$(RUST_TEST_THREADS); status=0; log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
-	$(call run,cargo test $(SCOPE) --no-fail-fast); \
-	$(if $(filter --workspace,$(SCOPE)),$(call run,HIGHWATER_SEEDS=20000 cargo test -p highwater-core -p highwater-simulation --features mutations --no-fail-fast);) \
+	$(call run,cargo $(if $(WHOLE),test $(SCOPE) $(TEST_FEATURES) --no-run --quiet,build -p highwater-testbed)); \
+	[ $$status != 0 ] || { $(call run,"$(CARGO_TARGET_DIR)/debug/highwater-testbed" fetch); }; \
+	[ $$status = 0 ] || { scripts/summary.sh "$$log" "$$status"; exit 1; }; \
+	$(if $(WHOLE),$(program_of_make); )\
+	$(call run,cargo test $(SCOPE) $(TEST_FEATURES) --no-fail-fast); \
+	$(if $(WHOLE),$(call run,HIGHWATER_SEEDS=20000 cargo test -p highwater-core -p highwater-simulation --features mutations --no-fail-fast);) \
 	scripts/summary.sh "$$log" "$$status"
+
+# A second name of the program under test: a build beside the tests, which replaces the first, changes nothing.
+program_of_make = export HIGHWATER_BIN="$(CARGO_TARGET_DIR)/debug/highwater-of-make"; ln -f "$(CARGO_TARGET_DIR)/debug/highwater" "$$HIGHWATER_BIN"
 
 # Runs a command of the suite: its output goes to the screen and to the log, its failure into the status.
 run = echo "+ $(1)"; $(1) 2>&1 | tee -a "$$log" || status=$$?
