@@ -17,7 +17,7 @@ use tokio_postgres::Client;
 use crate::database::{Database, text};
 use crate::journal::{Change, Journal};
 use crate::table::{Revision, Table};
-use crate::writer::Writer;
+use crate::writer::{Writer, counts};
 
 /// What the writers do.
 #[derive(Debug, Clone)]
@@ -91,6 +91,13 @@ impl Workload {
         let (idle_sender, idle) = watch::channel(0);
         let schema = &settings.schema;
         database.run(&format!("CREATE SCHEMA IF NOT EXISTS {schema}")).await;
+        let counts = counts(schema);
+        let made = format!(
+            "CREATE SCHEMA {schema}_counts; CREATE TABLE {counts} (writer bigint PRIMARY KEY, last bigint NOT NULL); \
+             INSERT INTO {counts} SELECT n, 0 FROM generate_series(0, {} - 1) n",
+            settings.writers
+        );
+        database.run(&made).await;
         let client = database.connect().await;
         for table in Table::ALL {
             client

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use tokio::sync::watch;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use crate::database::{Database, text};
+use crate::database::Database;
 use crate::journal::{Change, Journal, KeyId};
 use crate::table::{Revision, Table};
 use crate::workload::{FIRST, Mode, WorkloadSettings};
@@ -28,6 +28,8 @@ pub(crate) struct Writer {
     /// The rows that are there, of the keys that are this writer's.
     live: HashMap<KeyId, Revision>,
     revision: i64,
+    /// Transactions begun.
+    transactions: u64,
 }
 
 /// A transaction as it is being made up.
@@ -60,6 +62,7 @@ impl Writer {
             rng,
             live,
             revision: FIRST.number,
+            transactions: 0,
         }
     }
 
@@ -197,7 +200,14 @@ impl Writer {
             Some(client) => client,
             None => self.reconnect().await,
         };
-        let begin = format!("BEGIN; SELECT pg_current_xact_id(); {}", draft.sql);
+        self.transactions += 1;
+        let count = format!(
+            "UPDATE {} SET last = {} WHERE writer = {}",
+            self.counts(),
+            self.transactions,
+            self.number
+        );
+        let begin = format!("BEGIN; SELECT pg_current_xact_id(); {} {count}", draft.sql);
         let transaction = match client.simple_query(&begin).await {
             Ok(messages) => first_number(&messages),
             // The connection broke before the commit: nothing of it stays.
@@ -215,7 +225,7 @@ impl Writer {
                 *session = Some(client);
                 true
             }
-            Err(_) => self.look_up(transaction).await,
+            Err(_) => self.look_up().await,
         };
         if committed {
             self.journal.record(transaction, &draft.changes);
@@ -228,19 +238,26 @@ impl Writer {
         }
     }
 
-    /// Whether a transaction whose commit had no answer was committed.
-    async fn look_up(&self, transaction: u64) -> bool {
+    /// Whether the transaction whose commit had no answer was committed. A crashed server may give its number again, so
+    /// it is known by the writer's own count; the lock waits for a session that is still about to commit.
+    async fn look_up(&self) -> bool {
+        let question = format!(
+            "SELECT last FROM {} WHERE writer = {} FOR UPDATE",
+            self.counts(),
+            self.number
+        );
         loop {
             let client = self.reconnect().await;
-            match text(&client, &format!("SELECT pg_xact_status('{transaction}')"))
-                .await
-                .as_str()
-            {
-                "committed" => return true,
-                "in progress" => tokio::time::sleep(RECONNECT_EVERY).await,
-                _ => return false,
+            if let Ok(messages) = client.simple_query(&question).await {
+                return first_number(&messages) == self.transactions;
             }
+            tokio::time::sleep(RECONNECT_EVERY).await;
         }
+    }
+
+    /// The table of the writers' counts, which no pipeline captures.
+    fn counts(&self) -> String {
+        counts(&self.settings.schema)
     }
 
     async fn reconnect(&self) -> Client {
@@ -293,6 +310,11 @@ impl Draft {
         self.changes.push((key, change));
         self.live.insert(key, None);
     }
+}
+
+/// The table of the writers' counts of a schema's workload.
+pub(crate) fn counts(schema: &str) -> String {
+    format!("{schema}_counts.writers")
 }
 
 /// Who writes a key. The truncated table is the first writer's alone.

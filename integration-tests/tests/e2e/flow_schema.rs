@@ -5,10 +5,14 @@ use serde_json::{Value, json};
 
 use crate::scene::Scene;
 
-/// Every event's `after` of the rows with these ids, and the names of its columns.
+/// The rows that were inserted with low ids, and the names of their columns. Reads are left out: a copy that still runs
+/// has each row in the shape of its own moment.
 async fn shapes(scene: &Scene) -> Vec<(Value, Vec<String>)> {
     let events = scene.read("public", "t").await;
-    let rows = events.iter().filter_map(|(_, event)| event.after());
+    let rows = events
+        .iter()
+        .filter(|(_, event)| event.op() == Some("c"))
+        .filter_map(|(_, event)| event.after());
     let rows = rows.filter(|row| row["id"].as_i64().is_some_and(|id| id < 1_000));
     rows.map(|row| (row["id"].clone(), row.as_object().unwrap().keys().cloned().collect()))
         .collect()
@@ -58,8 +62,7 @@ async fn columns_come_go_change_their_name_and_type_at_their_position_under_writ
     stop.send_replace(true);
     let changes = noise.await.unwrap();
     scene.finish(&mut process).await;
-    let expected: [(i64, &[&str]); 8] = [
-        (1, &["id", "n", "v"]),
+    let expected: [(i64, &[&str]); 7] = [
         (2, &["id", "n", "v"]),
         (3, &["id", "n", "v"]),
         (4, &["id", "n", "v", "added"]),
@@ -68,10 +71,8 @@ async fn columns_come_go_change_their_name_and_type_at_their_position_under_writ
         (7, &["id", "n", "named"]),
         (8, &["id", "n", "named", "with_default"]),
     ];
-    let mut found = shapes(&scene).await;
-    // The first row's read may come at any place, in the shape of its moment.
-    found.retain(|(id, _)| *id != 1);
-    let expected: Vec<(Value, Vec<String>)> = expected[1..]
+    let found = shapes(&scene).await;
+    let expected: Vec<(Value, Vec<String>)> = expected
         .iter()
         .map(|(id, columns)| (json!(id), columns.iter().map(|name| (*name).to_owned()).collect()))
         .collect();
