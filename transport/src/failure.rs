@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The errors that every transport words alike.
 
+#[cfg(feature = "kafka")]
+use highwater_core::Class;
 use highwater_core::transport::{TopicSpec, WriterId};
-use highwater_core::{Class, Error, ErrorKind, Result, Scope};
+use highwater_core::{Error, ErrorKind, Result, Scope};
 
 /// The longest topic name, in bytes: Kafka's limit.
 const TOPIC_NAME_BYTES_MAX: usize = 249;

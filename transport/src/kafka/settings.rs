@@ -345,7 +345,12 @@ impl KafkaSettings {
         config.set("enable.partition.eof", "true");
         config.set("allow.auto.create.topics", "false");
         // That a partition's end is reached shows only when the brokers answer a fetch with nothing, after this time.
-        for (name, value) in [("queued.max.messages.kbytes", "16384"), ("fetch.wait.max.ms", "100")] {
+        // A full queue is looked at again soon, not a second later.
+        for (name, value) in [
+            ("queued.max.messages.kbytes", "16384"),
+            ("fetch.wait.max.ms", "100"),
+            ("fetch.queue.backoff.ms", "5"),
+        ] {
             if !self.extra.contains_key(name) {
                 config.set(name, value);
             }
