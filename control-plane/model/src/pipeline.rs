@@ -166,10 +166,10 @@ impl Default for SnapshotSpec {
     fn default() -> Self {
         SnapshotSpec {
             mode: SnapshotMode::Initial,
-            windows_max: 16,
+            windows_max: 8,
             readers: 4,
-            chunk_rows_max: 32_768,
-            chunk_bytes_max: 8 << 20,
+            chunk_rows_max: 16_384,
+            chunk_bytes_max: 2 << 20,
             chunk_target_ms: 200,
         }
     }

@@ -51,12 +51,12 @@ pub struct EngineSettings {
 impl Default for EngineSettings {
     fn default() -> Self {
         EngineSettings {
-            windows_max: 16,
+            windows_max: 8,
             reads_max: 4,
             chunk_rows_start: 2_048,
             chunk_rows_min: 16,
-            chunk_rows_max: 32_768,
-            chunk_bytes_max: 8 << 20,
+            chunk_rows_max: 16_384,
+            chunk_bytes_max: 2 << 20,
             chunk_time_target_us: 200_000,
             touched_keys_max: 100_000,
             reads_repeated_max: 20,
