@@ -221,7 +221,10 @@ async fn a_registry_that_refuses_a_schema_is_named_with_its_subject_and_once_all
 async fn a_full_disk_stops_the_embedded_transport_by_name_and_with_room_the_run_goes_on() {
     let mut scene = Scene::new("", &["w.*"]).await;
     let Some(disk) = SmallDisk::mount(3) else {
-        eprintln!("skipped: this machine does not let tests mount a small file system");
+        highwater_testbed::skip::counted(
+            "a full disk under the embedded transport",
+            &"no small file system can be mounted",
+        );
         return;
     };
     let store = disk.path().join("store");

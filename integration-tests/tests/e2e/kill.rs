@@ -2,9 +2,10 @@
 //! Kill -9 under writes: one database, one set of topics, many deaths. What is read back at the end is the journal.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::time::Duration;
 
-use highwater_integration_tests::journal_check::Extent;
+use highwater_integration_tests::journal_check::{Extent, Verdict};
 use highwater_integration_tests::process::Process;
 use highwater_integration_tests::table::Table;
 use highwater_integration_tests::workload::{Workload, WorkloadSettings};
@@ -128,16 +129,24 @@ async fn survive(mut scene: Scene, name: &str, truncates: bool) {
     scene.finish(&mut process).await;
     let verdict = scene.compared(&workload, Extent::Whole).await;
     verdict.assert_right();
+    tell(name, &counts, &verdict);
+    assert!(verdict.partial > 0, "the workload made no partial image");
+}
+
+/// Prints the kills per phase past the test harness' capture: the count is part of what the suite shows.
+fn tell(name: &str, counts: &BTreeMap<&str, u64>, verdict: &Verdict) {
     let total: u64 = counts.values().sum();
-    println!("killed {total} times, {name}:");
-    for (phase, count) in &counts {
-        println!("  {phase:<26}{count:>4}");
+    let mut table = format!("killed {total} times, {name}:\n");
+    for (phase, count) in counts {
+        table += &format!("  {phase:<26}{count:>4}\n");
     }
-    println!(
-        "  {} events of the log, {} reads, {} partial images, {} keys: equal to the journal",
+    table += &format!(
+        "  {} events of the log, {} reads, {} partial images, {} keys: equal to the journal\n",
         verdict.log_events, verdict.reads, verdict.partial, verdict.keys
     );
-    assert!(verdict.partial > 0, "the workload made no partial image");
+    std::io::stderr()
+        .write_all(table.as_bytes())
+        .expect("standard error can be written");
 }
 
 /// Starts the pipeline and has it die.
