@@ -107,7 +107,12 @@ fn probe(config: &ClientConfig) -> Result<Option<String>, KafkaError> {
         {
             return Ok(Some(error.to_string()));
         }
-        let refused = consumer.context().0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let refused = consumer
+            .context()
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if refused.is_some() {
             return Ok(refused);
         }
