@@ -17,8 +17,9 @@ use highwater_integration_tests::workload::{Workload, WorkloadSettings};
 use highwater_testbed::{Kafka, Postgres, Registry, TestDatabase};
 use serde_json::Value;
 
-/// The longest that a pipeline may take to get through what a test gives it, on a machine that also compiles.
-pub const LIMIT: Duration = Duration::from_secs(120);
+/// The longest that a pipeline may take to get through what a test gives it, on a machine that also compiles: more than the
+/// 180 s that opening a writer of Kafka may take by its own settings (an operation, and another writer's transaction).
+pub const LIMIT: Duration = Duration::from_secs(300);
 
 /// A pipeline with its surroundings.
 pub struct Scene {
