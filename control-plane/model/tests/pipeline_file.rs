@@ -62,7 +62,7 @@ topics: { prefix: shop.live, partitions: 6, cleanup: compact }
 format: json
 registry:
   confluent: { url: "http://registry:8081" }
-snapshot: { mode: never, windows_max: 8 }
+snapshot: { mode: never, windows_max: 3 }
 checkpoint: { every_ms: 20 }
 admin: { listen: "127.0.0.1:9400" }
 "#;
@@ -89,7 +89,7 @@ fn a_whole_file_reads_into_its_parts() {
     assert_eq!(pipeline.snapshot.mode, SnapshotMode::Never);
     assert_eq!(
         (pipeline.snapshot.windows_max, pipeline.snapshot.chunk_rows_max),
-        (8, 32_768)
+        (3, 16_384)
     );
     let TransportSpec::Kafka(kafka) = &pipeline.transport else {
         panic!("kafka")
