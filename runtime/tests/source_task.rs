@@ -379,7 +379,10 @@ async fn a_transport_that_hangs_does_not_keep_the_process_from_stopping() {
     let running = Running::start(fake(&server), &transport, &registry, settings.clone());
     running.copied(2).await;
     transport.fail(Spot::AppendForEver, ErrorKind::Unreachable, 1);
+    let before = running.board.read().events;
     churn(&server, 5);
+    // Else the drain may come before the first append, and the next run would meet the hang.
+    running.shows("events to append", |status| status.events > before).await;
     running.drain().await.unwrap();
     let again = Running::start(fake(&server), &transport, &registry, settings);
     caught_up(&again, &server).await;
