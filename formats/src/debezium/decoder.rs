@@ -84,7 +84,7 @@ impl Decoder {
         }
     }
 
-    /// Leaves the source block out of events, for readers that compare rows and read many: nearly twice as fast in Avro.
+    /// Leaves the source block out of events, for readers that compare rows and read many.
     pub fn without_source(mut self) -> Self {
         self.without = Some("source");
         self
