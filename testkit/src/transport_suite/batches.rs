@@ -19,6 +19,9 @@ pub(super) const SILENCE: Duration = Duration::from_millis(300);
 /// 2026-01-01 in milliseconds since 1970: the time of the suite's first record.
 pub(super) const FIRST_MS: i64 = 1_767_225_600_000;
 
+/// Longer than the suite's records are old: a broker that looks for expired records while the suite runs finds none.
+pub(super) const KEPT_FOR: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
+
 /// Makes a topic that keeps records by age and returns its name.
 pub(super) async fn new_topic(transport: &dyn Transport, partitions: u32) -> String {
     let name = unique("topic");
@@ -26,7 +29,7 @@ pub(super) async fn new_topic(transport: &dyn Transport, partitions: u32) -> Str
         name: name.clone(),
         partitions,
         cleanup: Cleanup::Delete,
-        retention: None,
+        retention: Some(KEPT_FOR),
     };
     transport.ensure_topics(&[spec]).await.unwrap();
     name

@@ -9,7 +9,7 @@ use highwater_core::transport::{Cleanup, Header, Offsets, RecordBatch, StartAt, 
 use tokio::time::Instant;
 
 use super::batches::{
-    FIRST_MS, PATIENCE, SILENCE, batch, earliest, new_topic, new_writer, read, read_nothing, read_to_end, values, write,
+    FIRST_MS, KEPT_FOR, PATIENCE, SILENCE, batch, earliest, new_topic, new_writer, read, read_nothing, read_to_end, values, write,
 };
 use super::{Subject, unique};
 
@@ -168,7 +168,7 @@ pub(super) async fn topics_lists_what_was_made_and_keeps_what_exists(subject: &d
         name: "suite.topics-kept".to_owned(),
         partitions,
         cleanup: Cleanup::Delete,
-        retention: None,
+        retention: Some(KEPT_FOR),
     };
     transport.ensure_topics(&[spec(3)]).await.unwrap();
     transport.ensure_topics(&[spec(5)]).await.unwrap();
