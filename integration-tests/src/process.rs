@@ -139,6 +139,31 @@ impl Process {
         self.ended(END_LIMIT).await
     }
 
+    /// Waits until SIGSTOP has stopped it, all of its threads.
+    ///
+    /// # Panics
+    /// When it is not stopped within `limit`, or the process ends before.
+    pub async fn is_stopped(&mut self, limit: Duration) {
+        let stat = format!("/proc/{}/stat", self.pid());
+        let stopped = wait::until(limit, "a stopped process", || {
+            let state = std::fs::read_to_string(&stat).unwrap_or_default();
+            let stopped = state.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'));
+            let gone = !self.is_running();
+            async move {
+                if gone {
+                    return Err(highwater_testbed::Error::new(
+                        "highwater ended instead of being stopped",
+                    ));
+                }
+                Ok(stopped.then_some(()))
+            }
+        })
+        .await;
+        if let Err(error) = stopped {
+            panic!("{error}:\n{}", self.err_tail());
+        }
+    }
+
     /// Waits for its end.
     ///
     /// # Panics

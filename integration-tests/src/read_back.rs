@@ -68,6 +68,20 @@ impl Destination {
         }
     }
 
+    /// Waits until no transaction is open in the topics: a commit or an abort that has returned shows soon after, for the
+    /// brokers write its markers by and by. Only where no writer died that nobody has replaced.
+    ///
+    /// # Panics
+    /// When one stays open.
+    pub async fn settled(&self, topics: &[String]) {
+        if let Destination::Kafka { brokers, .. } = self {
+            let (brokers, topics) = (brokers.clone(), topics.to_vec());
+            tokio::task::spawn_blocking(move || wait_for_markers(&brokers, &topics))
+                .await
+                .expect("the look ends well");
+        }
+    }
+
     /// The registry that holds the schemas.
     ///
     /// # Panics
@@ -158,16 +172,17 @@ async fn embedded_records(store: &Path, topics: &[String]) -> Vec<Record> {
     }
 }
 
-/// Reads topics of Kafka with librdkafka's own consumer, not with the code under test. Blocks.
-///
-/// # Panics
-/// When they cannot be read.
-pub fn kafka_records(brokers: &str, topics: &[String], isolation: Isolation) -> Vec<Record> {
-    let consumer: BaseConsumer = ClientConfig::new()
+/// The longest that one look into a broker may take.
+const LOOK_LIMIT: Duration = Duration::from_secs(20);
+
+fn consumer(brokers: &str, isolation: Isolation) -> BaseConsumer {
+    ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", "read-back")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
+        // An end shows only when a fetch is answered with nothing, after this time.
+        .set("fetch.wait.max.ms", "20")
         .set("queued.max.messages.kbytes", "65536")
         .set(
             "isolation.level",
@@ -177,31 +192,58 @@ pub fn kafka_records(brokers: &str, topics: &[String], isolation: Isolation) -> 
             },
         )
         .create()
-        .expect("a consumer");
-    let mut list = TopicPartitionList::new();
+        .expect("a consumer")
+}
+
+/// The partitions of topics; those that do not exist have none.
+fn partitions(consumer: &BaseConsumer, topics: &[String]) -> Vec<(String, i32)> {
+    let mut found = Vec::new();
     for topic in topics {
-        let metadata = consumer
-            .fetch_metadata(Some(topic), Duration::from_secs(20))
-            .expect("metadata");
-        for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
-            list.add_partition_offset(topic, partition.id(), Offset::Beginning)
-                .expect("an offset");
+        let metadata = consumer.fetch_metadata(Some(topic), LOOK_LIMIT).expect("metadata");
+        let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        found.extend(partitions.map(|partition| (topic.clone(), partition.id())));
+    }
+    found
+}
+
+/// Waits until committed readers see as far as the topics reach.
+fn wait_for_markers(brokers: &str, topics: &[String]) {
+    let (committed, all) = (
+        consumer(brokers, Isolation::Committed),
+        consumer(brokers, Isolation::Uncommitted),
+    );
+    let begun = Instant::now();
+    for (topic, partition) in partitions(&all, topics) {
+        let end = |of: &BaseConsumer| of.fetch_watermarks(&topic, partition, LOOK_LIMIT).expect("an end").1;
+        while end(&committed) < end(&all) {
+            assert!(begun.elapsed() < READ_LIMIT, "a transaction stays open in {topic}");
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
-    let mut open = list.count();
-    if open == 0 {
-        return Vec::new();
-    }
-    consumer.assign(&list).expect("an assignment");
+}
+
+/// Reads topics of Kafka with librdkafka's own consumer, not with the code under test. Blocks.
+///
+/// # Panics
+/// When they cannot be read.
+pub fn kafka_records(brokers: &str, topics: &[String], isolation: Isolation) -> Vec<Record> {
+    let consumer = consumer(brokers, isolation);
     let begun = Instant::now();
     let mut records = Vec::new();
-    while open > 0 {
-        assert!(begun.elapsed() < READ_LIMIT, "the topics {topics:?} do not end");
-        match consumer.poll(Duration::from_millis(200)) {
-            Some(Ok(message)) => records.push(record(&message)),
-            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
-            Some(Err(error)) => panic!("reading {topics:?}: {error}"),
-            None => {}
+    // One at a time: an end is told again whenever a partition has grown meanwhile, and without its topic.
+    for (topic, partition) in partitions(&consumer, topics) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&topic, partition, Offset::Beginning)
+            .expect("an offset");
+        consumer.assign(&list).expect("an assignment");
+        loop {
+            assert!(begun.elapsed() < READ_LIMIT, "topic {topic} does not end");
+            match consumer.poll(Duration::from_millis(200)) {
+                Some(Ok(message)) => records.push(record(&message)),
+                Some(Err(KafkaError::PartitionEOF(_))) => break,
+                Some(Err(error)) => panic!("reading {topic}: {error}"),
+                None => {}
+            }
         }
     }
     records

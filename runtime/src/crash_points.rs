@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Named places where a test kills the process, as `kill -9` would. Compiled in only with the feature `crash-points`;
-//! without it [`reach`] is nothing.
+//! Named places where a test kills or stops the process, as `kill -9` and `kill -STOP` would. Compiled in only with the
+//! feature `crash-points`; without it [`reach`] is nothing.
 //!
 //! `HIGHWATER_CRASH_AT=before_commit:3` ends the process with SIGKILL when it reaches the place for the third time.
+//! `HIGHWATER_STOP_AT=before_commit:3` stops it there with SIGSTOP; it goes on from there with SIGCONT.
 //! `HIGHWATER_PHASES=path` appends a line `<phase> <count>` to that file at each place, so that a killer outside can
 //! choose its moment.
 
@@ -56,7 +57,7 @@ impl Phase {
 #[inline(always)]
 pub fn reach(_phase: Phase) {}
 
-/// Says that the process is at this place, and dies there when it was told to.
+/// Says that the process is at this place, and dies or stops there when it was told to.
 #[cfg(feature = "crash-points")]
 pub fn reach(phase: Phase) {
     armed::reach(phase);
@@ -71,8 +72,30 @@ mod armed {
 
     use super::Phase;
 
+    /// A phase's name, and the how-manieth time that it is reached.
+    struct Place {
+        name: String,
+        nth: u64,
+    }
+
+    impl Place {
+        fn from_environment(variable: &str) -> Option<Self> {
+            let text = std::env::var(variable).ok()?;
+            let (name, nth) = text.split_once(':').unwrap_or((&text, "1"));
+            Some(Place {
+                name: name.to_owned(),
+                nth: nth.parse().unwrap_or(1),
+            })
+        }
+
+        fn is(&self, phase: Phase, count: u64) -> bool {
+            self.name == phase.name() && self.nth == count
+        }
+    }
+
     struct Plan {
-        crash_at: Option<(String, u64)>,
+        crash_at: Option<Place>,
+        stop_at: Option<Place>,
         counts: [AtomicU64; Phase::ALL.len()],
         phases: Option<Mutex<File>>,
     }
@@ -80,17 +103,12 @@ mod armed {
     fn plan() -> &'static Plan {
         static PLAN: OnceLock<Plan> = OnceLock::new();
         PLAN.get_or_init(|| {
-            let crash_at = std::env::var("HIGHWATER_CRASH_AT")
-                .ok()
-                .map(|text| match text.split_once(':') {
-                    Some((name, nth)) => (name.to_owned(), nth.parse().unwrap_or(1)),
-                    None => (text, 1),
-                });
             let phases = std::env::var_os("HIGHWATER_PHASES")
                 .and_then(|path| OpenOptions::new().create(true).append(true).open(path).ok())
                 .map(Mutex::new);
             Plan {
-                crash_at,
+                crash_at: Place::from_environment("HIGHWATER_CRASH_AT"),
+                stop_at: Place::from_environment("HIGHWATER_STOP_AT"),
                 counts: Default::default(),
                 phases,
             }
@@ -104,11 +122,13 @@ mod armed {
             let mut file = phases.lock().unwrap_or_else(PoisonError::into_inner);
             let _ = file.write_all(format!("{} {count}\n", phase.name()).as_bytes());
         }
-        if let Some((name, nth)) = &plan.crash_at
-            && name == phase.name()
-            && count == *nth
-        {
+        let is_here = |place: &Option<Place>| place.as_ref().is_some_and(|place| place.is(phase, count));
+        if is_here(&plan.crash_at) {
             die();
+        }
+        if is_here(&plan.stop_at) {
+            // SAFETY: kill and getpid take no memory of ours.
+            unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
         }
     }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Two copies of a pipeline: one leads, the other waits; a former leader that wakes up writes nothing.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use highwater_integration_tests::process::Process;
@@ -24,19 +26,19 @@ fn uncommitted(scene: &Scene, workload: &Workload, brokers: &str) -> Vec<(String
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_zombie_that_wakes_up_after_its_successor_took_over_writes_nothing() {
-    let scene = Scene::kafka(17, "", &["w.*"]).await;
-    // A frozen consumer keeps its slot until the server gives it up.
+    let mut scene = Scene::kafka(17, "", &["w.*"]).await;
+    // A stopped consumer keeps its slot until the server gives it up.
     let name = scene.database.name.clone();
     scene
         .database
         .run(&format!("ALTER DATABASE {name} SET wal_sender_timeout = '2s'"))
         .await;
+    scene.file.set("checkpoint.every_events", json!(200));
     let mut workload = Workload::prepare(&scene.database, small_load(21)).await;
     workload.write();
-    let mut zombie = scene.run();
-    scene.copied(&mut zombie).await;
-    workload.wrote(300).await;
-    zombie.signal(libc::SIGSTOP);
+    // It stops by itself with a transaction in its hands: sent, its commit the next thing to do.
+    let mut zombie = scene.file.run_with(&[("HIGHWATER_STOP_AT", "before_commit:40")]);
+    zombie.is_stopped(LIMIT).await;
     let twin = scene.file.twin();
     let mut successor = twin.run();
     workload.wrote(300).await;
@@ -62,10 +64,77 @@ async fn a_zombie_that_wakes_up_after_its_successor_took_over_writes_nothing() {
     successor.terminate().await.with_code(0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_zombie_of_the_embedded_transport_keeps_its_lock_and_robbed_of_it_writes_nothing() {
+    let mut scene = Scene::new("", &["w.*"]).await;
+    let name = scene.database.name.clone();
+    scene
+        .database
+        .run(&format!("ALTER DATABASE {name} SET wal_sender_timeout = '2s'"))
+        .await;
+    scene.file.set("checkpoint.every_events", json!(200));
+    let mut workload = Workload::prepare(&scene.database, small_load(23)).await;
+    workload.write();
+    // It stops by itself with a transaction in its hands: appended, its commit the next thing to do.
+    let mut zombie = scene.file.run_with(&[("HIGHWATER_STOP_AT", "before_commit:40")]);
+    zombie.is_stopped(LIMIT).await;
+    let store = scene.file.store();
+    let mut twin = scene.file.twin();
+    twin.set("transport.embedded.path", json!(store.display().to_string()));
+    let mut successor = twin.run();
+    successor.tells("waiting to lead", LIMIT).await;
+    // The system keeps the locks of a stopped process: nobody takes over from it, however long it is stopped.
+    scene.database.slot_is_free(scene.file.name(), LIMIT).await;
+    workload.wrote(300).await;
+    assert!(
+        twin.status().await.is_none(),
+        "the successor leads beside the stopped leader"
+    );
+
+    // Somebody who has lost patience takes the locks away: files with the same content that nobody has locked.
+    for lock in ["leader.lock", "LOCK", "schemas/schemas.log"] {
+        let (locked, copy) = (store.join(lock), store.join("copy"));
+        std::fs::copy(&locked, &copy).unwrap();
+        std::fs::rename(copy, locked).unwrap();
+    }
+    successor.kill9();
+    let mut successor = twin.run();
+    scene.acknowledged(&mut successor).await;
+    // The successor rests: what changes from here on is the zombie's doing.
+    successor.signal(libc::SIGSTOP);
+    successor.is_stopped(LIMIT).await;
+    let before = content(&store);
+    zombie.signal(libc::SIGCONT);
+    gives_way(&mut zombie).await;
+    assert!(content(&store) == before, "the zombie wrote");
+    successor.signal(libc::SIGCONT);
+    workload.wrote(100).await;
+    workload.stop().await;
+    scene.acknowledged(&mut successor).await;
+    zombie.kill9();
+    successor.terminate().await.with_code(0);
+    scene.equals_the_journal(&workload).await;
+}
+
+/// The files of a store, with their content.
+fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(content(&path));
+        } else {
+            let bytes = std::fs::read(&path).unwrap();
+            files.insert(path, bytes);
+        }
+    }
+    files
+}
+
 /// Waits until a former leader knows that it was replaced: it ends with exit code 75, or it stands by and says so.
 async fn gives_way(zombie: &mut Process) {
     wait::until(LIMIT, "the zombie's resignation", || {
-        let given_way = !zombie.is_running() || zombie.err().contains("standing by");
+        let given_way = !zombie.is_running() || zombie.err().contains("another copy leads now; standing by");
         async move { Ok(given_way.then_some(())) }
     })
     .await

@@ -151,7 +151,9 @@ impl Scene {
 
     /// The committed records of a table's topic, decoded. The embedded transport's process must have ended.
     pub async fn read(&self, schema: &str, table: &str) -> Vec<(Record, DecodedEvent)> {
-        self.destination.decoded(&[self.file.topic(schema, table)]).await
+        let topics = [self.file.topic(schema, table)];
+        self.destination.settled(&topics).await;
+        self.destination.decoded(&topics).await
     }
 
     /// Reads the workload's topics back and requires that they are the journal, whole.
@@ -162,6 +164,9 @@ impl Scene {
     /// Reads the workload's topics back and compares them with the journal.
     pub async fn compared(&self, workload: &Workload, extent: Extent) -> Verdict {
         let topics = self.workload_topics(workload);
+        if extent == Extent::Whole {
+            self.destination.settled(&topics).await;
+        }
         let reader = EventReader::new(workload.settings().key_space());
         let (events, faults) = self.destination.events(&topics, &reader).await;
         let mut verdict = check(&events, &workload.journal().histories(), extent);

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::entry::{Commit, Entry};
 use super::journal::Journal;
+use super::lock::Lock;
 use super::settings::Fsync;
 use super::state::partition_folder;
 use super::store::{REQUESTS_MAX, Store};
@@ -47,6 +48,7 @@ pub(super) enum Request {
 pub(super) struct Committer {
     store: Arc<Store>,
     journal: Journal,
+    lock: Arc<Lock>,
     tails: Tails,
     /// Why nothing more may be written.
     failed: Option<Error>,
@@ -80,11 +82,12 @@ struct Staged {
 }
 
 impl Committer {
-    pub(super) fn new(store: Arc<Store>, journal: Journal) -> Self {
+    pub(super) fn new(store: Arc<Store>, journal: Journal, lock: Arc<Lock>) -> Self {
         let tails = Tails::new(Arc::clone(&store));
         Committer {
             store,
             journal,
+            lock,
             tails,
             failed: None,
             sync_at: None,
@@ -133,13 +136,14 @@ impl Committer {
             self.sync_at
                 .get_or_insert_with(|| Instant::now() + Duration::from_millis(interval_ms));
         }
-        if self.failed.is_none() && self.journal.is_long() {
+        if self.journal.is_long() && self.check_usable().is_ok() {
             self.renew_journal();
         }
     }
 
     fn check_usable(&self) -> Result<()> {
-        self.failed.as_ref().map_or(Ok(()), |error| Err(again(error)))
+        self.failed.as_ref().map_or(Ok(()), |error| Err(again(error)))?;
+        self.lock.check()
     }
 
     fn fail(&mut self, error: &Error) {
@@ -297,7 +301,7 @@ impl Committer {
 
     fn sync_all(&mut self) {
         self.sync_at = None;
-        if self.store.settings.fsync == Fsync::Never || self.failed.is_some() || !self.tails.is_dirty() {
+        if self.store.settings.fsync == Fsync::Never || !self.tails.is_dirty() || self.check_usable().is_err() {
             return;
         }
         if let Err(error) = self.tails.sync() {

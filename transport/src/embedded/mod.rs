@@ -14,7 +14,7 @@
 //! name. Offsets are given at commit, so aborted transactions leave no gaps.
 //!
 //! Blocks carry checksums that every reader checks: damage is an error that names the file and the byte, and nothing is
-//! skipped. Memory is bounded: open transactions past a limit wait in a file, readers read rounds of a few megabytes,
+//! skipped. A process whose lock file was taken away writes nothing more (see `lock`). Memory is bounded: open transactions past a limit wait in a file, readers read rounds of a few megabytes,
 //! compaction keeps a limited number of keys.
 
 mod block;
@@ -23,6 +23,7 @@ mod compaction;
 mod disk;
 mod entry;
 mod journal;
+mod lock;
 mod open;
 mod reader;
 mod segment_file;

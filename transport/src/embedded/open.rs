@@ -2,8 +2,6 @@
 //! Opening the store: take the lock, read the journal, make the files what it says.
 
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,44 +13,12 @@ use super::committer::Committer;
 use super::disk::{Disk, damaged, failed};
 use super::entry::{Commit, Entry};
 use super::journal::{Found, Journal};
+use super::lock::Lock;
 use super::segment_file::SegmentFile;
 use super::settings::EmbeddedSettings;
 use super::state::{State, partition_folder, segment_path};
 use super::store::{Handle, REQUESTS_MAX, Store};
 use super::upkeep::Upkeep;
-
-/// Takes the store for this process.
-fn lock(path: &Path) -> Result<File> {
-    let name = path.join("LOCK");
-    let opened = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&name);
-    let mut file = opened.map_err(|source| failed("open", &name, 4_096, source))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // The holder's number is a help only.
-            let _ = file.read_to_string(&mut holder);
-            return Err(Error::new(
-                ErrorKind::Unsuitable,
-                format!("the store \"{}\" is in use by another process", path.display()),
-            )
-            .with("pid", holder.trim())
-            .with_fix("stop that process, ask it over its local socket, or set another path"));
-        }
-        Err(TryLockError::Error(source)) => return Err(failed("lock", &name, 0, source)),
-    }
-    let noted = file
-        .set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| writeln!(file, "{}", std::process::id()));
-    noted.map_err(|source| failed("write", &name, 16, source))?;
-    Ok(file)
-}
 
 /// Whether what an entry says of the files is true: the bytes it committed are there and whole.
 fn is_there(store: &Path, state: &State, commit: &Commit) -> Result<bool> {
@@ -172,7 +138,7 @@ pub(super) fn open(settings: EmbeddedSettings, disk: Arc<Disk>) -> Result<Handle
         .path
         .canonicalize()
         .map_err(|source| failed("open", &settings.path, 0, source))?;
-    let lock = lock(&path)?;
+    let lock = Arc::new(Lock::take(&path)?);
     disk.make_folder(&path.join("topics"))?;
     disk.make_folder(&path.join("open"))?;
     let (mut journal, found) = Journal::open(Arc::clone(&disk), path.join("journal"))?;
@@ -182,7 +148,7 @@ pub(super) fn open(settings: EmbeddedSettings, disk: Arc<Disk>) -> Result<Handle
     start(Arc::new(Store::new(settings, path, disk, state)), journal, lock)
 }
 
-fn start(store: Arc<Store>, journal: Journal, lock: File) -> Result<Handle> {
+fn start(store: Arc<Store>, journal: Journal, lock: Arc<Lock>) -> Result<Handle> {
     let unstartable = |source: std::io::Error| {
         Error::new(
             ErrorKind::LimitReached,
@@ -196,13 +162,13 @@ fn start(store: Arc<Store>, journal: Journal, lock: File) -> Result<Handle> {
         .build()
         .map_err(unstartable)?;
     let (requests, requested) = mpsc::channel(REQUESTS_MAX);
-    let committer = Committer::new(Arc::clone(&store), journal);
+    let committer = Committer::new(Arc::clone(&store), journal, Arc::clone(&lock));
     let committing = std::thread::Builder::new()
         .name("hw-commit".to_owned())
         .spawn(move || runtime.block_on(committer.run(requested)))
         .map_err(unstartable)?;
     let (rounds, asked) = std::sync::mpsc::channel();
-    let upkeep = Upkeep::new(Arc::clone(&store), requests.downgrade());
+    let upkeep = Upkeep::new(Arc::clone(&store), requests.downgrade(), Arc::clone(&lock));
     let keeping = std::thread::Builder::new()
         .name("hw-upkeep".to_owned())
         .spawn(move || upkeep.run(&asked))

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the threads and handles of one open store share.
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::committer::Request;
 use super::disk::Disk;
+use super::lock::Lock;
 use super::settings::EmbeddedSettings;
 use super::state::State;
 use crate::failure::fenced;
@@ -91,7 +91,7 @@ pub(super) struct Handle {
     pub(super) upkeep: Option<std::sync::mpsc::Sender<super::upkeep::Round>>,
     pub(super) threads: Vec<std::thread::JoinHandle<()>>,
     /// Holds the lock until it is closed.
-    pub(super) _lock: File,
+    pub(super) _lock: Arc<Lock>,
 }
 
 /// The store ended while something was asked of it.

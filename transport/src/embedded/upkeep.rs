@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::committer::Request;
 use super::compaction::Compaction;
 use super::entry::{Entry, Segment};
+use super::lock::Lock;
 use super::segment_file::SegmentFile;
 use super::state::segment_path;
 use super::store::{Store, closed};
@@ -28,6 +29,7 @@ pub(super) struct Round {
 pub(super) struct Upkeep {
     store: Arc<Store>,
     requests: mpsc::WeakSender<Request>,
+    lock: Arc<Lock>,
     /// The newest time in closed segments, so that each is read once for it.
     newest_ms: HashMap<(String, u32, u64), i64>,
     /// By partition, up to which offset compaction has been.
@@ -42,10 +44,11 @@ struct Subject {
 }
 
 impl Upkeep {
-    pub(super) fn new(store: Arc<Store>, requests: mpsc::WeakSender<Request>) -> Self {
+    pub(super) fn new(store: Arc<Store>, requests: mpsc::WeakSender<Request>, lock: Arc<Lock>) -> Self {
         Upkeep {
             store,
             requests,
+            lock,
             newest_ms: HashMap::new(),
             compacted_to: HashMap::new(),
         }
@@ -105,6 +108,7 @@ impl Upkeep {
             if self.stopping() {
                 break;
             }
+            self.lock.check()?;
             match subject.spec.cleanup {
                 Cleanup::Delete => self.expire(&subject, now_ms)?,
                 Cleanup::Compact => self.compact(&subject)?,
