@@ -1,26 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One connection to the server: a thin shell of sockets around [`crate::protocol`].
+//! Our own connection to the server, for what brings rows: a thin shell of sockets around [`crate::protocol`].
 //!
-//! Queries, chunk reads and the replication stream share it, so that there is one way to connect, to verify and to
-//! authenticate, and so that rows reach a row image without a copy.
+//! The replication stream and chunk reads use it, everything else is [`crate::query_connection`]'s. The stream, because
+//! tokio-postgres does not speak it. Chunks, because a row reaches the engine as a slice of the bytes that came from the
+//! socket, one block of reference-counted memory for many rows: a `tokio_postgres::Row` lends its values, but gives no
+//! hold on the memory beneath them, so that each row would be copied to be kept.
 
+use crate::dial::{connecting, dial, in_time};
 use crate::failure::{protocol_error, unreachable};
 use crate::protocol::data_row::parse_text_row;
 use crate::protocol::framing::{FRAME_BYTES_MAX, FrameBatch, FrameSplitter, HANDSHAKE_FRAME_BYTES_MAX};
-use crate::protocol::handshake::{self, Channel, Credentials, Handshake, Progress, TlsAnswer};
-use crate::protocol::{ProtocolError, ServerError, certificate};
-use crate::settings::{Settings, TlsMode};
-use crate::socket::{BulkTcp, Socket, Stream};
-use crate::tls;
+use crate::protocol::handshake::{Credentials, Handshake, Progress};
+use crate::protocol::{ProtocolError, ServerError};
+use crate::settings::Settings;
+use crate::socket::Stream;
 use bytes::{Bytes, BytesMut};
 use highwater_core::{Error, ErrorKind, Result};
 use postgres_protocol::message::frontend;
-use rustls::pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::TlsConnector;
 
 /// The room made for a read, in bytes, when less than [`READ_SPARE_BYTES`] is left.
 const READ_BYTES: usize = 256 * 1024;
@@ -32,8 +29,8 @@ const HANDSHAKE_READ_BYTES: usize = 8 * 1024;
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Queries.
-    Queries,
+    /// Reading the rows of tables.
+    Chunks,
     /// Replication commands and the stream.
     Replication,
 }
@@ -47,34 +44,23 @@ pub struct Connection {
     stream: Stream,
     frames: FrameSplitter,
     out: BytesMut,
-    server_version: String,
     encrypted: bool,
 }
 
 impl Connection {
     /// Connects, verifies and authenticates. `application_name` is what `pg_stat_activity` shows.
     pub async fn open(settings: &Settings, purpose: Purpose, application_name: &str) -> Result<Self> {
-        let limit = settings.connect_timeout();
-        tokio::time::timeout(limit, Self::open_unbounded(settings, purpose, application_name))
-            .await
-            .unwrap_or_else(|_| {
-                Err(Error::new(
-                    ErrorKind::Unreachable,
-                    format!("{}: no connection within {limit:?}", place(settings)),
-                ))
-            })
+        in_time(settings, Self::open_unbounded(settings, purpose, application_name)).await
     }
 
     async fn open_unbounded(settings: &Settings, purpose: Purpose, application_name: &str) -> Result<Self> {
-        let what = format!("connecting to {} as \"{}\"", place(settings), settings.user);
-        let socket = connect_socket(settings).await?;
-        let (stream, channel) = secure(settings, socket).await?;
+        let what = connecting(settings);
+        let (stream, channel) = dial(settings).await?;
         let encrypted = matches!(stream, Stream::Tls(_));
         let mut connection = Self {
             stream,
             frames: FrameSplitter::new(HANDSHAKE_FRAME_BYTES_MAX),
             out: BytesMut::new(),
-            server_version: String::new(),
             encrypted,
         };
         let credentials = Credentials {
@@ -98,19 +84,7 @@ impl Connection {
             }
         }
         connection.frames.set_frame_bytes_max(FRAME_BYTES_MAX);
-        connection.server_version = handshake.parameter("server_version").unwrap_or_default().to_owned();
         Ok(connection)
-    }
-
-    /// The server's version as it names it: `15.8 (Debian 15.8-0+deb12u1)`.
-    pub fn server_version(&self) -> &str {
-        &self.server_version
-    }
-
-    /// The server's major version; 0 when it named none.
-    pub fn server_major(&self) -> u32 {
-        let digits: String = self.server_version.chars().take_while(char::is_ascii_digit).collect();
-        digits.parse().unwrap_or(0)
     }
 
     /// Whether the connection is encrypted.
@@ -184,43 +158,6 @@ impl Connection {
         self.collect(what).await
     }
 
-    /// Runs one statement with parameters in text form, `None` for NULL. Not cancel-safe.
-    pub async fn query(&mut self, sql: &str, parameters: &[Option<&str>], what: &str) -> Result<Vec<TextRow>> {
-        self.put_query(sql, parameters, what)?;
-        frontend::sync(&mut self.out);
-        self.flush().await?;
-        self.collect(what).await
-    }
-
-    /// Appends Parse, Bind and Execute of one statement with parameters in text form and rows in text form.
-    pub(crate) fn put_query(&mut self, sql: &str, parameters: &[Option<&str>], what: &str) -> Result<()> {
-        let out = &mut self.out;
-        let put = || -> std::io::Result<()> {
-            frontend::parse("", sql, [], out)?;
-            let bound = frontend::bind(
-                "",
-                "",
-                [],
-                parameters,
-                |value, buffer| {
-                    Ok(match value {
-                        Some(text) => {
-                            buffer.extend_from_slice(text.as_bytes());
-                            postgres_protocol::IsNull::No
-                        }
-                        None => postgres_protocol::IsNull::Yes,
-                    })
-                },
-                [],
-                out,
-            );
-            bound.map_err(|_| std::io::Error::other("parameters too long for one message"))?;
-            frontend::execute("", 0, out)
-        };
-        let mut put = put;
-        put().map_err(|error| invalid(what, &error))
-    }
-
     /// Takes text rows up to ReadyForQuery; the first error comes after it, so that the connection stays usable.
     async fn collect(&mut self, what: &str) -> Result<Vec<TextRow>> {
         let mut rows = Vec::new();
@@ -248,40 +185,10 @@ impl Connection {
         }
     }
 
-    /// Takes messages up to and including the next CommandComplete of a statement sent before, rows excluded; used where
-    /// several statements are under way.
-    pub(crate) async fn take_rows(&mut self, what: &str) -> Result<Vec<TextRow>> {
-        let mut rows = Vec::new();
-        loop {
-            let (tag, body) = self.receive(what).await?;
-            match tag {
-                b'D' => rows.push(parse_text_row(&body).map_err(|error| protocol_error(error, what))?),
-                b'C' | b'I' => return Ok(rows),
-                b'E' => return Err(server_failure(&body, what)),
-                b'T' | b'N' | b'S' | b'A' | b'1' | b'2' | b'3' | b'n' | b't' | b'Z' => {}
-                tag => {
-                    return Err(protocol_error(
-                        ProtocolError::Unexpected {
-                            tag,
-                            state: "in answer to a query",
-                        },
-                        what,
-                    ));
-                }
-            }
-        }
-    }
-
     /// Takes messages up to and including ReadyForQuery, whatever they are.
     pub(crate) async fn take_ready(&mut self, what: &str) -> Result<()> {
         while self.receive(what).await?.0 != b'Z' {}
         Ok(())
-    }
-
-    /// Says goodbye. Without it the server finds out by itself.
-    pub async fn close(mut self) -> Result<()> {
-        frontend::terminate(&mut self.out);
-        self.flush().await
     }
 }
 
@@ -300,87 +207,4 @@ fn closed(what: &str) -> Error {
 
 fn invalid(what: &str, error: &std::io::Error) -> Error {
     Error::bug(format!("{what}: {error}"))
-}
-
-fn place(settings: &Settings) -> String {
-    format!(
-        "database \"{}\" on {}:{}",
-        settings.database, settings.host, settings.port
-    )
-}
-
-async fn connect_socket(settings: &Settings) -> Result<Socket> {
-    let refused = |error| {
-        let fix = "start the server, or correct `host` and `port`";
-        unreachable(&format!("connecting to {}", place(settings)), error).with_fix(fix)
-    };
-    if settings.host.starts_with('/') {
-        let path = format!("{}/.s.PGSQL.{}", settings.host.trim_end_matches('/'), settings.port);
-        return UnixStream::connect(path).await.map(Socket::Unix).map_err(refused);
-    }
-    let stream = TcpStream::connect((settings.host.as_str(), settings.port))
-        .await
-        .map_err(refused)?;
-    stream.set_nodelay(true).map_err(refused)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(10));
-    SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(refused)?;
-    Ok(Socket::Tcp(BulkTcp::new(stream)))
-}
-
-/// Asks for TLS as the settings demand it. Unix sockets are never encrypted, as with libpq.
-async fn secure(settings: &Settings, mut socket: Socket) -> Result<(Stream, Channel)> {
-    let what = format!("asking {} for TLS", place(settings));
-    let config = match &socket {
-        Socket::Tcp(_) => tls::client_config(&settings.tls)?,
-        Socket::Unix(_) => None,
-    };
-    let Some(config) = config else {
-        return Ok((Stream::Plain(socket), Channel::Plain));
-    };
-    let mut request = BytesMut::new();
-    handshake::tls_request(&mut request);
-    socket
-        .write_all(&request)
-        .await
-        .map_err(|error| unreachable(&what, error))?;
-    // Exactly one byte: whatever a man in the middle might have added is left to the TLS handshake, which fails on it.
-    let answer = socket.read_u8().await.map_err(|error| unreachable(&what, error))?;
-    match handshake::tls_answer(answer).map_err(|error| protocol_error(error, &what))? {
-        TlsAnswer::Refused if settings.tls.mode == TlsMode::Prefer => {
-            return Ok((Stream::Plain(socket), Channel::Plain));
-        }
-        TlsAnswer::Refused => {
-            let what = format!("{} does not offer TLS", place(settings));
-            return Err(Error::new(ErrorKind::Unsuitable, what)
-                .with_fix("set `ssl = on` on the server, or `tls.mode: disable` here"));
-        }
-        TlsAnswer::Accepted => {}
-    }
-    let name = ServerName::try_from(settings.host.clone()).map_err(|error| {
-        Error::new(ErrorKind::Configuration, format!("host \"{}\": {error}", settings.host)).with_source(error)
-    })?;
-    let stream = TlsConnector::from(config)
-        .connect(name, socket)
-        .await
-        .map_err(|error| tls_failed(settings, error))?;
-    let end_point = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let server_end_point = end_point.and_then(|certificate| certificate::tls_server_end_point(certificate));
-    Ok((Stream::Tls(Box::new(stream)), Channel::Tls { server_end_point }))
-}
-
-/// A certificate that is not trusted does not get better by trying again.
-fn tls_failed(settings: &Settings, error: std::io::Error) -> Error {
-    let what = format!("TLS with {}: {error}", place(settings));
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match inner {
-        Some(rustls::Error::InvalidCertificate(_)) => Error::new(ErrorKind::Authentication, what)
-            .with_fix("name the root that signed the server's certificate in `tls.root_certificates`, and the host as the certificate has it in `host`")
-            .with_source(error),
-        Some(rustls::Error::AlertReceived(_)) => Error::new(ErrorKind::Authentication, what)
-            .with_fix("set `tls.client_certificate` and `tls.client_key` to a certificate that the server trusts")
-            .with_source(error),
-        _ => Error::new(ErrorKind::Unreachable, what).with_source(error),
-    }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The connector: one Postgres database as core's roles.
 
+use crate::catalog_row::{CatalogRow, FullXid, only_row};
 use crate::chunk_reader::PgChunkReader;
 use crate::discover::read_catalog;
 use crate::log_reader::PgLogReader;
@@ -9,7 +10,7 @@ use crate::preflight;
 use crate::protocol::Lsn;
 use crate::protocol::replication::StartReplication;
 use crate::publication::{add_to_publication, ensure_publication};
-use crate::query_connection::{QueryConnection, TextColumns};
+use crate::query_connection::QueryConnection;
 use crate::replication_connection::ReplicationConnection;
 use crate::selection::Selection;
 use crate::settings::Settings;
@@ -126,8 +127,9 @@ impl SourceConnector for PostgresConnector {
         let mut replication = ReplicationConnection::open(&self.settings).await?;
         let start = self.start_position(&mut catalog, &mut replication, from).await?;
         let sql = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())";
-        let next = catalog.query(sql, &[], "reading the next transaction id").await?;
-        let xids = XidEpoch::new(next.into_iter().next().unwrap_or_default().value(0)?);
+        let what = "reading the next transaction id";
+        let next = only_row(catalog.query(sql, &[], what).await?, what)?;
+        let xids = XidEpoch::new(next.column::<FullXid>(0)?.0);
         let command = StartReplication {
             slot: &self.settings.slot.name,
             start: start.position.0,

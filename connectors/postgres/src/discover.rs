@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The catalogue of published tables and of the types that they use.
 
-use crate::connection::TextRow;
-use crate::protocol::pgoutput::ReplicaIdentity;
+use crate::catalog_row::{CatalogRow, Letter, Parameter};
 use crate::publication::read_candidates;
-use crate::query_connection::{QueryConnection, TextColumns};
+use crate::query_connection::QueryConnection;
 use crate::schema::{ShapeColumn, TableShape};
 use crate::selection::Selection;
 use crate::settings::Settings;
@@ -13,6 +12,7 @@ use highwater_core::connector::{Catalog, CatalogTable};
 use highwater_core::schema::TableName;
 use highwater_core::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet};
+use tokio_postgres::types::Type;
 
 /// Types from this object id on differ from server to server.
 const FIRST_USER_OID: u32 = 16_384;
@@ -40,7 +40,7 @@ macro_rules! shapes_of {
     };
 }
 
-/// One row a published column. Parameters: publication, and schema and table or NULL for all tables.
+/// One row a published column. Parameters, all texts: publication, and schema and table or NULL for all tables.
 ///
 /// Generated columns are left out as pgoutput leaves them out; `pg_publication_tables` lists them up to version 15.
 pub(crate) const SHAPES: &str = shapes_of!(
@@ -49,47 +49,51 @@ pub(crate) const SHAPES: &str = shapes_of!(
        JOIN pg_catalog.pg_namespace n ON n.nspname = p.schemaname \
        JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename",
     "AND a.attname = ANY (p.attnames)",
-    "p.pubname = $1 AND ($2::text IS NULL OR (p.schemaname = $2::text AND p.tablename = $3::text))"
+    "p.pubname = $1 AND ($2 IS NULL OR (p.schemaname = $2 AND p.tablename = $3))"
 );
 
-/// The same for tables that are not published yet. Parameter: object ids, comma-separated.
+/// The same for tables that are not published yet. Parameter: object ids.
 const UNPUBLISHED_SHAPES: &str = shapes_of!(
-    "NULL",
+    "NULL::text",
     "pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace",
     "",
-    "c.oid = ANY (pg_catalog.string_to_array($1, ',')::oid[])"
+    "c.oid = ANY ($1)"
 );
 
 /// Folds the rows of [`SHAPES`] into tables.
-pub(crate) fn shapes(rows: &[TextRow]) -> Result<Vec<TableShape>> {
+pub(crate) fn shapes(rows: &[impl CatalogRow]) -> Result<Vec<TableShape>> {
     let mut tables: Vec<TableShape> = Vec::new();
     for row in rows {
-        let oid: u32 = row.value(0)?;
+        let oid: u32 = row.column(0)?;
         if tables.last().is_none_or(|table| table.oid != oid) {
-            let letter = row.required(3)?.bytes().next().and_then(ReplicaIdentity::from_letter);
             tables.push(TableShape {
                 oid,
-                name: TableName::new(row.required(1)?, row.required(2)?),
-                replica_identity: letter.ok_or_else(|| Error::bug("unknown replica identity in pg_class"))?,
-                row_filter: row.text(4).map(str::to_owned),
+                name: TableName::new(row.column::<&str>(1)?, row.column::<&str>(2)?),
+                replica_identity: row.column(3)?,
+                row_filter: row.column(4)?,
                 columns: Vec::new(),
-                primary_key_columns: row.value(5)?,
-                identity_columns: row.value(6)?,
+                primary_key_columns: count(row.column(5)?),
+                identity_columns: count(row.column(6)?),
             });
         }
         if let Some(table) = tables.last_mut() {
             table.columns.push(ShapeColumn {
-                name: row.required(7)?.to_owned(),
-                type_oid: row.value(8)?,
-                type_modifier: row.value(9)?,
-                nullable: !row.flag(10),
-                database_type: row.required(11)?.to_owned(),
-                primary_key_place: row.optional(12)?,
-                identity_place: row.optional(13)?,
+                name: row.column(7)?,
+                type_oid: row.column(8)?,
+                type_modifier: row.column(9)?,
+                nullable: !row.column::<bool>(10)?,
+                database_type: row.column(11)?,
+                primary_key_place: row.column::<Option<_>>(12)?.map(count),
+                identity_place: row.column::<Option<_>>(13)?.map(count),
             });
         }
     }
     Ok(tables)
+}
+
+/// A number of the catalogue that is never negative.
+fn count(number: i32) -> usize {
+    usize::try_from(number).unwrap_or_default()
 }
 
 /// Reads the shapes of the published tables, or of one of them.
@@ -98,34 +102,22 @@ pub async fn read_shapes(
     publication: &str,
     table: Option<&TableName>,
 ) -> Result<Vec<TableShape>> {
-    let parameters = [
-        Some(publication),
-        table.map(|table| table.schema.as_str()),
-        table.map(|table| table.table.as_str()),
-    ];
-    shapes(
-        &connection
-            .query(SHAPES, &parameters, "reading the catalogue of published tables")
-            .await?,
-    )
+    let (schema, table) = (table.map(|table| &table.schema), table.map(|table| &table.table));
+    let parameters: [Parameter<'_>; 3] = [(&publication, Type::TEXT), (&schema, Type::TEXT), (&table, Type::TEXT)];
+    let what = "reading the catalogue of published tables";
+    shapes(&connection.query(SHAPES, &parameters, what).await?)
 }
 
-/// One row a type. Parameter: object ids, comma-separated.
+/// One row a type. Parameter: object ids.
 pub(crate) const TYPES: &str = "\
     SELECT t.oid, n.nspname, t.typname, t.typtype, t.typcategory, t.typbasetype, t.typtypmod, e.extname, \
-           (SELECT pg_catalog.json_agg(l.enumlabel ORDER BY l.enumsortorder)::text \
-              FROM pg_catalog.pg_enum l WHERE l.enumtypid = t.oid) \
+           ARRAY(SELECT l.enumlabel FROM pg_catalog.pg_enum l WHERE l.enumtypid = t.oid ORDER BY l.enumsortorder) \
       FROM pg_catalog.pg_type t \
       JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
       LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = t.oid \
                                       AND d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e' \
       LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid \
-     WHERE t.oid = ANY (pg_catalog.string_to_array($1, ',')::oid[])";
-
-/// A list of object ids as a parameter.
-pub(crate) fn oid_list(oids: &BTreeSet<u32>) -> String {
-    oids.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
-}
+     WHERE t.oid = ANY ($1)";
 
 /// What is known of types so far: complete once nothing is [`TypeRows::missing`].
 #[derive(Debug, Default)]
@@ -148,30 +140,33 @@ enum TypeKind {
 
 impl TypeRows {
     /// Takes in the rows of [`TYPES`].
-    pub(crate) fn add(&mut self, rows: &[TextRow]) -> Result<()> {
+    pub(crate) fn add(&mut self, rows: &[impl CatalogRow]) -> Result<()> {
         for row in rows {
-            let extension = row.text(7).map(str::to_owned);
             let other = |kind| TypeKind::Plain(TypeForm::Other { kind });
-            let kind = match (row.required(3)?, row.required(4)?) {
-                ("d", _) => TypeKind::Domain {
-                    base: row.value(5)?,
-                    type_modifier: row.value(6)?,
+            let Letter(form) = row.column(3)?;
+            let Letter(category) = row.column(4)?;
+            let kind = match (form, category) {
+                (b'd', _) => TypeKind::Domain {
+                    base: row.column(5)?,
+                    type_modifier: row.column(6)?,
                 },
-                ("e", _) => TypeKind::Plain(TypeForm::Enum {
-                    labels: labels(row.text(8))?.into(),
+                (b'e', _) => TypeKind::Plain(TypeForm::Enum {
+                    labels: row.column::<Vec<String>>(8)?.into(),
                 }),
-                (_, "A") => other("arrays"),
-                ("b", _) => TypeKind::Plain(TypeForm::Base { extension }),
-                ("c", _) => other("composite types"),
-                ("r" | "m", _) => other("ranges"),
+                (_, b'A') => other("arrays"),
+                (b'b', _) => TypeKind::Plain(TypeForm::Base {
+                    extension: row.column(7)?,
+                }),
+                (b'c', _) => other("composite types"),
+                (b'r' | b'm', _) => other("ranges"),
                 _ => other("pseudo-types"),
             };
             let found = TypeRow {
-                schema: row.required(1)?.to_owned(),
-                name: row.required(2)?.to_owned(),
+                schema: row.column(1)?,
+                name: row.column(2)?,
                 kind,
             };
-            self.rows.insert(row.value(0)?, found);
+            self.rows.insert(row.column(0)?, found);
         }
         Ok(())
     }
@@ -214,11 +209,6 @@ impl TypeRows {
     }
 }
 
-fn labels(json: Option<&str>) -> Result<Vec<String>> {
-    let unreadable = |error| Error::bug("labels of an enum are no JSON array of strings").with_source(error);
-    json.map_or(Ok(Vec::new()), |json| serde_json::from_str(json).map_err(unreadable))
-}
-
 /// The types that `columns` use.
 pub(crate) fn types_of<'a>(columns: impl IntoIterator<Item = &'a ShapeColumn>) -> BTreeSet<u32> {
     columns.into_iter().map(|column| column.type_oid).collect()
@@ -237,12 +227,11 @@ pub async fn read_types(connection: &mut QueryConnection, oids: &BTreeSet<u32>) 
         if wanted.is_empty() {
             break;
         }
-        let list = oid_list(&wanted);
-        rows.add(
-            &connection
-                .query(TYPES, &[Some(&list)], "reading the catalogue of types")
-                .await?,
-        )?;
+        let list = Vec::from_iter(wanted.iter().copied());
+        let found = connection
+            .query(TYPES, &[(&list, Type::OID_ARRAY)], "reading the catalogue of types")
+            .await?;
+        rows.add(&found)?;
         let missing = rows.missing();
         // A type that was asked for and is not there is gone.
         if missing == wanted {
@@ -259,7 +248,7 @@ const ESTIMATES: &str = "\
       FROM pg_catalog.pg_class c \
       JOIN pg_catalog.pg_class l ON l.oid = c.oid OR (c.relkind = 'p' AND l.oid IN \
                                     (SELECT t.relid FROM pg_catalog.pg_partition_tree(c.oid) t)) \
-     WHERE c.oid = ANY (pg_catalog.string_to_array($1, ',')::oid[]) GROUP BY c.oid";
+     WHERE c.oid = ANY ($1) GROUP BY c.oid";
 
 /// Reads the shapes of the selected tables: as they are published, and where the settings let the publication be made or
 /// extended, as they will be.
@@ -273,7 +262,7 @@ pub async fn read_selected_shapes(
     if settings.publication.create {
         let published: BTreeSet<u32> = shapes.iter().map(|shape| shape.oid).collect();
         let candidates = read_candidates(connection, settings, selection).await?;
-        let unpublished: BTreeSet<u32> = candidates
+        let unpublished: Vec<u32> = candidates
             .iter()
             .map(|table| table.oid)
             .filter(|oid| !published.contains(oid))
@@ -281,7 +270,7 @@ pub async fn read_selected_shapes(
         if !unpublished.is_empty() {
             let what = "reading the catalogue of tables that are not published yet";
             let rows = connection
-                .query(UNPUBLISHED_SHAPES, &[Some(&oid_list(&unpublished))], what)
+                .query(UNPUBLISHED_SHAPES, &[(&unpublished, Type::OID_ARRAY)], what)
                 .await?;
             shapes.extend(self::shapes(&rows)?);
         }
@@ -306,13 +295,13 @@ pub async fn read_catalog(
             .with_fix("create the table, add it to the publication, or take it out of `tables.include`"));
     }
     let types = read_types(connection, &types_of(shapes.iter().flat_map(|shape| &shape.columns))).await?;
-    let oids = oid_list(&shapes.iter().map(|shape| shape.oid).collect());
+    let oids: Vec<u32> = shapes.iter().map(|shape| shape.oid).collect();
     let mut estimates = BTreeMap::new();
     for row in connection
-        .query(ESTIMATES, &[Some(&oids)], "estimating the sizes of tables")
+        .query(ESTIMATES, &[(&oids, Type::OID_ARRAY)], "estimating the sizes of tables")
         .await?
     {
-        estimates.insert(row.value::<u32>(0)?, (row.optional(1)?, row.optional(2)?));
+        estimates.insert(row.column::<u32>(0)?, (estimate(&row, 1)?, estimate(&row, 2)?));
     }
     let tables = shapes.iter().map(|shape| {
         let (rows_estimate, bytes_estimate) = estimates.get(&shape.oid).copied().unwrap_or((None, None));
@@ -325,4 +314,9 @@ pub async fn read_catalog(
     Ok(Catalog {
         tables: tables.collect::<Result<_>>()?,
     })
+}
+
+pub(crate) fn estimate(row: &impl CatalogRow, column: usize) -> Result<Option<u64>> {
+    let estimate: Option<i64> = row.column(column)?;
+    Ok(estimate.and_then(|estimate| u64::try_from(estimate).ok()))
 }

@@ -3,6 +3,8 @@
 
 use crate::protocol::{ProtocolError, ServerError};
 use highwater_core::{Class, Error, ErrorKind};
+use std::io;
+use tokio_postgres::error::DbError;
 
 /// A resource is in use by another session: a slot by another consumer, for example.
 pub const OBJECT_IN_USE: &str = "55006";
@@ -48,6 +50,67 @@ pub fn server_error(server: &ServerError, what: &str) -> Error {
         detail: String::new(),
         ..server.clone()
     })
+}
+
+/// The error of a statement that tokio-postgres ran for `what`: the server's refusal, a broken connection, or an answer
+/// that could not be read.
+pub fn query_error(error: tokio_postgres::Error, what: &str) -> Error {
+    if let Some(refusal) = error.as_db_error() {
+        return server_error(&ServerError::from(refusal), what);
+    }
+    let broken = match io_error(&error) {
+        Some(cause) => !is_malformed(cause),
+        None => error.is_closed(),
+    };
+    let kind = match broken {
+        true => ErrorKind::Unreachable,
+        false => ErrorKind::CorruptMessage,
+    };
+    Error::new(kind, format!("{what}: {}", reason(&error))).with_source(error)
+}
+
+/// The error of a session that tokio-postgres could not open. What is neither the server's refusal nor a broken
+/// connection is an authentication that cannot go on: a missing password, a method that is not spoken, a server that
+/// could not prove in SCRAM that it knows the password.
+pub fn session_error(error: tokio_postgres::Error, what: &str) -> Error {
+    let refused = match io_error(&error) {
+        Some(cause) => cause.kind() == io::ErrorKind::InvalidInput,
+        None => error.as_db_error().is_none() && std::error::Error::source(&error).is_some(),
+    };
+    if !refused {
+        return query_error(error, what);
+    }
+    let what = format!("{what}: authentication failed: {}", reason(&error));
+    Error::new(ErrorKind::Authentication, what)
+        .with_fix("correct `user` and `password`, and let pg_hba.conf ask this role for scram-sha-256")
+        .with_source(error)
+}
+
+fn io_error(error: &tokio_postgres::Error) -> Option<&io::Error> {
+    std::error::Error::source(error)?.downcast_ref()
+}
+
+/// tokio-postgres reports bytes that are no message with these two kinds; neither comes from a socket.
+fn is_malformed(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
+}
+
+/// The innermost words, which say what happened; those around them only say that something did.
+fn reason(error: &tokio_postgres::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+impl From<&DbError> for ServerError {
+    /// Without the detail, which may hold row values.
+    fn from(refusal: &DbError) -> Self {
+        Self {
+            severity: refusal.severity().to_owned(),
+            sqlstate: refusal.code().code().to_owned(),
+            message: refusal.message().to_owned(),
+            detail: String::new(),
+            hint: refusal.hint().unwrap_or_default().to_owned(),
+        }
+    }
 }
 
 /// The SQLSTATE of an error that came from the server.
@@ -105,6 +168,7 @@ fn classify(sqlstate: &str) -> (ErrorKind, Option<Class>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::AsyncWriteExt;
 
     fn of(sqlstate: &str) -> Error {
         let server = ServerError {
@@ -138,5 +202,33 @@ mod tests {
     #[test]
     fn row_values_in_the_servers_detail_go_nowhere() {
         assert!(!format!("{:?}", of("23505")).contains("key (7)"));
+    }
+
+    /// What becomes of a session whose server says `bytes` and hangs up.
+    async fn opening(bytes: &[u8]) -> Error {
+        let (client, mut server) = tokio::io::duplex(1024);
+        server.write_all(bytes).await.unwrap();
+        server.shutdown().await.unwrap();
+        let mut config = tokio_postgres::Config::new();
+        config.user("mover").ssl_mode(tokio_postgres::config::SslMode::Disable);
+        let opened = config.connect_raw(client, tokio_postgres::NoTls).await;
+        session_error(opened.err().expect("no session"), "connecting")
+    }
+
+    #[tokio::test]
+    async fn a_session_that_does_not_open_tells_refusals_breaks_and_nonsense_apart() {
+        for (bytes, kind, word) in [
+            (&b""[..], ErrorKind::Unreachable, "closed"),
+            (b"R\0\0\0\x08\0\0", ErrorKind::Unreachable, "bytes"),
+            (b"R\0\0\0\x03", ErrorKind::CorruptMessage, "length"),
+            (b"T\0\0\0\x06\0\0", ErrorKind::CorruptMessage, "unexpected message"),
+            (b"R\0\0\0\x08\0\0\0\x03", ErrorKind::Authentication, "password missing"),
+            (b"R\0\0\0\x08\0\0\0\x07", ErrorKind::Authentication, "unsupported"),
+            (b"E\0\0\0\x17SFATAL\0C53300\0Mno\0\0", ErrorKind::Unreachable, "no"),
+        ] {
+            let error = opening(bytes).await;
+            assert_eq!(error.kind(), kind, "{bytes:?}: {error}");
+            assert!(error.to_string().contains(word), "{error}");
+        }
     }
 }

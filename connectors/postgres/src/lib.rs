@@ -2,18 +2,22 @@
 //! The Postgres connector: every change of a database from logical replication, and its tables in chunks.
 //!
 //! ```text
-//!              connection ---- protocol (bytes only, no I/O)
-//!              /        \
-//!   replication_connection  queries
-//!             |              |
-//!        log_reader     chunk_reader, watermark, discover, preflight, slot
-//!             \______________/
+//!                      dial (socket, TLS)
+//!                     /                  \
+//!             connection --- protocol    query_connection (tokio-postgres)
+//!              /       \                        |
+//! replication_connection \                watermark, discover, preflight, slot, publication
+//!             |           |
+//!        log_reader   chunk_reader
+//!             \__________/
 //!               values (binary format -> ValueWriter)
 //! ```
 
+pub mod catalog_row;
 pub mod chunk_reader;
 pub mod connection;
 pub mod connector;
+mod dial;
 pub mod discover;
 pub mod failure;
 pub mod fuzzing;

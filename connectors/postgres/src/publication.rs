@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The publication: which tables the server sends, and how it is brought in line with the settings.
 
+use crate::catalog_row::CatalogRow;
 use crate::protocol::pgoutput::ReplicaIdentity;
 use crate::protocol::quoting::{quote_identifier, quote_qualified};
-use crate::query_connection::{QueryConnection, TextColumns};
+use crate::query_connection::QueryConnection;
 use crate::selection::Selection;
 use crate::settings::Settings;
 use highwater_core::schema::TableName;
 use highwater_core::{Error, ErrorKind, Result};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use tokio_postgres::types::Type;
 
 /// A publication's own settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,12 +78,15 @@ pub async fn read_publication(connection: &mut QueryConnection, name: &str) -> R
     let sql = "SELECT puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, \
                       pg_catalog.pg_has_role(pubowner, 'USAGE') \
                  FROM pg_catalog.pg_publication WHERE pubname = $1";
-    let rows = connection.query(sql, &[Some(name)], "reading the publication").await?;
-    Ok(rows.first().map(|row| PublicationFacts {
-        all_tables: row.flag(0),
-        operations: [row.flag(1), row.flag(2), row.flag(3), row.flag(4)],
-        via_root: row.flag(5),
-        owned: row.flag(6),
+    let rows = connection
+        .query(sql, &[(&name, Type::TEXT)], "reading the publication")
+        .await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    Ok(Some(PublicationFacts {
+        all_tables: row.flag(0)?,
+        operations: [row.flag(1)?, row.flag(2)?, row.flag(3)?, row.flag(4)?],
+        via_root: row.flag(5)?,
+        owned: row.flag(6)?,
     }))
 }
 
@@ -89,10 +94,10 @@ pub async fn read_publication(connection: &mut QueryConnection, name: &str) -> R
 pub async fn read_published(connection: &mut QueryConnection, name: &str) -> Result<BTreeSet<TableName>> {
     let sql = "SELECT schemaname, tablename FROM pg_catalog.pg_publication_tables WHERE pubname = $1";
     let rows = connection
-        .query(sql, &[Some(name)], "reading the publication's tables")
+        .query(sql, &[(&name, Type::TEXT)], "reading the publication's tables")
         .await?;
     rows.iter()
-        .map(|row| Ok(TableName::new(row.required(0)?, row.required(1)?)))
+        .map(|row| Ok(TableName::new(row.column::<&str>(0)?, row.column::<&str>(1)?)))
         .collect()
 }
 
@@ -109,18 +114,17 @@ pub async fn read_candidates(
         .query(CANDIDATES, &[], "reading the catalogue of tables")
         .await?
     {
-        let letter = row.required(4)?.bytes().next().and_then(ReplicaIdentity::from_letter);
         let candidate = Candidate {
-            name: TableName::new(row.required(0)?, row.required(1)?),
-            is_partition: row.flag(2),
-            is_partitioned: row.flag(3),
-            replica_identity: letter.ok_or_else(|| Error::bug("unknown replica identity in pg_class"))?,
-            has_primary_key: row.flag(5),
-            may_select: row.flag(7),
-            may_use_schema: row.flag(8),
-            owned: row.flag(9),
-            oid: row.value(10)?,
-            row_security: row.flag(6),
+            name: TableName::new(row.column::<&str>(0)?, row.column::<&str>(1)?),
+            is_partition: row.flag(2)?,
+            is_partitioned: row.flag(3)?,
+            replica_identity: row.column(4)?,
+            has_primary_key: row.flag(5)?,
+            row_security: row.flag(6)?,
+            may_select: row.flag(7)?,
+            may_use_schema: row.flag(8)?,
+            owned: row.flag(9)?,
+            oid: row.column(10)?,
         };
         if selection.selects(&candidate.name) && (!candidate.is_partition || named.contains(&candidate.name)) {
             candidates.push(candidate);
@@ -250,7 +254,6 @@ pub async fn add_to_publication(
     connection
         .batch(&statement, &format!("adding tables to publication \"{name}\""))
         .await
-        .map(|_| ())
 }
 
 pub(crate) fn unknown_table(table: &TableName) -> Error {

@@ -1,21 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A connection for catalogue queries that survives cancellation: it is taken out while a query runs and put back after
-//! it, so that one whose query was dropped half-way is never used again.
+//! Queries: a tokio-postgres client that is opened when it is first needed and again when it broke.
+//!
+//! A session is taken out while a statement runs and put back after it, so that one whose statement was dropped half-way
+//! is never used again. Statements go out with their parameters' types: one round trip, and nothing prepared to be kept.
 
-use crate::connection::{Connection, Purpose, TextRow};
-use crate::failure;
+use crate::catalog_row::Parameter;
+use crate::dial::{connecting, dial, in_time};
+use crate::failure::{query_error, session_error};
+use crate::protocol::handshake::Channel;
 use crate::settings::Settings;
-use highwater_core::{Error, ErrorKind, Result};
-use std::str::FromStr;
-use std::sync::Arc;
+use crate::socket::Stream;
+use highwater_core::{Error, Result};
+use std::convert::Infallible;
+use std::future::{Ready, poll_fn, ready};
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::JoinHandle;
+use tokio_postgres::config::{SslMode, SslNegotiation};
+use tokio_postgres::error::{DbError, Severity};
+use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
+use tokio_postgres::{Client, Config, Row};
 
-/// A lazily opened, re-opened connection for queries with text results.
+/// A lazily opened, re-opened connection for queries.
 #[derive(Debug)]
 pub struct QueryConnection {
     settings: Arc<Settings>,
     application_name: &'static str,
     set_up: &'static str,
-    idle: Option<Connection>,
+    idle: Option<Session>,
 }
 
 impl QueryConnection {
@@ -29,92 +44,215 @@ impl QueryConnection {
         }
     }
 
-    /// Runs one statement with text parameters. Cancel-safe: the next call opens a new connection.
-    pub async fn query(&mut self, sql: &str, parameters: &[Option<&str>], what: &str) -> Result<Vec<TextRow>> {
-        let mut connection = self.take().await?;
-        let result = connection.query(sql, parameters, what).await;
-        self.put_back(connection, &result);
-        result
+    /// Runs one statement. Cancel-safe: the next call opens a new connection.
+    pub async fn query(&mut self, sql: &str, parameters: &[Parameter<'_>], what: &str) -> Result<Vec<Row>> {
+        let session = self.take().await?;
+        let result = session.client.query_typed(sql, parameters).await;
+        self.put_back(session, result, what)
     }
 
-    /// Runs statements without parameters. Cancel-safe: the next call opens a new connection.
-    pub async fn batch(&mut self, sql: &str, what: &str) -> Result<Vec<TextRow>> {
-        let mut connection = self.take().await?;
-        let result = connection.batch(sql, what).await;
-        self.put_back(connection, &result);
-        result
+    /// Runs statements without parameters, as one transaction unless they say otherwise. Cancel-safe: the next call opens
+    /// a new connection.
+    pub async fn batch(&mut self, sql: &str, what: &str) -> Result<()> {
+        let session = self.take().await?;
+        let result = session.client.batch_execute(sql).await;
+        self.put_back(session, result, what)
     }
 
-    /// The server's major version.
+    /// The server's major version; 0 when it named none.
     pub async fn server_major(&mut self) -> Result<u32> {
-        let connection = self.take().await?;
-        let major = connection.server_major();
-        self.idle = Some(connection);
+        let session = self.take().await?;
+        let major = session.server_major;
+        self.idle = Some(session);
         Ok(major)
     }
 
-    async fn take(&mut self) -> Result<Connection> {
-        if let Some(connection) = self.idle.take() {
-            return Ok(connection);
+    /// The idle session, unless the server ended it meanwhile, else a new one.
+    async fn take(&mut self) -> Result<Session> {
+        if let Some(session) = self.idle.take().filter(|session| !session.client.is_closed()) {
+            return Ok(session);
         }
-        let mut connection = Connection::open(&self.settings, Purpose::Queries, self.application_name).await?;
-        if !self.set_up.is_empty() {
-            connection.batch(self.set_up, "setting up a session").await?;
-        }
-        Ok(connection)
+        in_time(
+            &self.settings,
+            Session::open(&self.settings, self.application_name, self.set_up),
+        )
+        .await
     }
 
-    /// After an answer, also a refusal, the connection is good for another query.
-    fn put_back<T>(&mut self, connection: Connection, result: &Result<T>) {
-        let usable = match result {
-            Ok(_) => true,
-            Err(error) => failure::sqlstate(error).is_some_and(|sqlstate| !sqlstate.starts_with("57")),
+    /// After an answer, also a refusal, the session is good for another statement, unless the server ended it.
+    fn put_back<T>(&mut self, session: Session, result: Result<T, tokio_postgres::Error>, what: &str) -> Result<T> {
+        match result {
+            Ok(answer) => {
+                self.idle = Some(session);
+                Ok(answer)
+            }
+            Err(error) if error.as_db_error().is_some_and(leaves_the_session) => {
+                self.idle = Some(session);
+                Err(query_error(error, what))
+            }
+            Err(error) => Err(session.failure(error, what)),
+        }
+    }
+}
+
+/// What ended a connection, once it has ended.
+type End = Arc<Mutex<Option<tokio_postgres::Error>>>;
+
+/// A client and the task that moves its bytes.
+#[derive(Debug)]
+struct Session {
+    client: Client,
+    driver: JoinHandle<()>,
+    end: End,
+    server_major: u32,
+}
+
+impl Session {
+    async fn open(settings: &Settings, application_name: &str, set_up: &str) -> Result<Self> {
+        let what = connecting(settings);
+        let (stream, channel) = dial(settings).await?;
+        let mut config = Config::new();
+        config
+            .user(&settings.user)
+            .dbname(&settings.database)
+            .application_name(application_name);
+        if let Some(password) = &settings.password {
+            config.password(password.reveal()?);
+        }
+        // Whether to encrypt was decided when the server was dialled: "direct" hands the stream over as it is, plain or not.
+        config
+            .ssl_mode(SslMode::Require)
+            .ssl_negotiation(SslNegotiation::Direct);
+        let (client, connection) = config
+            .connect_raw(stream, Dialled(channel))
+            .await
+            .map_err(|error| session_error(error, &what))?;
+        let server_major = major_of(connection.parameter("server_version").unwrap_or_default());
+        let end = End::default();
+        let session = Self {
+            client,
+            driver: tokio::spawn(drive(connection, end.clone())),
+            end,
+            server_major,
         };
-        if usable {
-            self.idle = Some(connection);
+        if !set_up.is_empty() {
+            let done = session.client.batch_execute(set_up).await;
+            done.map_err(|error| session.failure(error, "setting up a session"))?;
+        }
+        Ok(session)
+    }
+
+    /// The error of a statement that got no answer: what ended the connection says more than that it is closed.
+    fn failure(&self, error: tokio_postgres::Error, what: &str) -> Error {
+        let cause = match error.is_closed() {
+            true => self.end.lock().unwrap_or_else(PoisonError::into_inner).take(),
+            false => None,
+        };
+        query_error(cause.unwrap_or(error), what)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// Whether a refusal ends the statement alone. The severity is never translated.
+fn leaves_the_session(refusal: &DbError) -> bool {
+    matches!(refusal.parsed_severity(), Some(Severity::Error))
+}
+
+/// Moves a connection's bytes until it ends, and leaves behind what ended it before a waiting statement learns that it
+/// did. Notices are passed over: they may quote values.
+async fn drive(mut connection: tokio_postgres::Connection<Stream, Secured>, end: End) {
+    loop {
+        match poll_fn(|context| connection.poll_message(context)).await {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                *end.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                return;
+            }
+            None => return,
         }
     }
 }
 
-/// Reading the columns of a row of text.
-pub trait TextColumns {
-    /// A text; NULL reads as none.
-    fn text(&self, column: usize) -> Option<&str>;
-    /// A text that is never NULL in the query that was sent.
-    fn required(&self, column: usize) -> Result<&str>;
-    /// A number or another value with a text form, never NULL in the query that was sent.
-    fn value<T: FromStr>(&self, column: usize) -> Result<T>;
-    /// A number or another value with a text form; NULL reads as none.
-    fn optional<T: FromStr>(&self, column: usize) -> Result<Option<T>>;
-    /// A truth value; NULL reads as false.
-    fn flag(&self, column: usize) -> bool;
+/// The digits at the head of a version: 15 of `15.8 (Debian 15.8-0+deb12u1)`; 0 where there are none.
+fn major_of(version: &str) -> u32 {
+    let end = version
+        .find(|character: char| !character.is_ascii_digit())
+        .unwrap_or(version.len());
+    version.get(..end).unwrap_or_default().parse().unwrap_or(0)
 }
 
-impl TextColumns for TextRow {
-    fn text(&self, column: usize) -> Option<&str> {
-        self.get(column)?.as_deref()
-    }
+/// Tells tokio-postgres what its stream is secured with; [`dial`] has secured it.
+struct Dialled(Channel);
 
-    fn required(&self, column: usize) -> Result<&str> {
-        self.text(column).ok_or_else(|| unreadable(column))
-    }
+impl TlsConnect<Stream> for Dialled {
+    type Stream = Secured;
+    type Error = Infallible;
+    type Future = Ready<Result<Secured, Infallible>>;
 
-    fn value<T: FromStr>(&self, column: usize) -> Result<T> {
-        self.required(column)?.parse().map_err(|_| unreadable(column))
-    }
-
-    fn optional<T: FromStr>(&self, column: usize) -> Result<Option<T>> {
-        self.text(column)
-            .map(|text| text.parse().map_err(|_| unreadable(column)))
-            .transpose()
-    }
-
-    fn flag(&self, column: usize) -> bool {
-        self.text(column) == Some("t")
+    fn connect(self, stream: Stream) -> Self::Future {
+        ready(Ok(Secured {
+            stream,
+            channel: self.0,
+        }))
     }
 }
 
-fn unreadable(column: usize) -> Error {
-    let what = format!("column {} of a catalogue query is not what was asked for", column + 1);
-    Error::new(ErrorKind::CorruptMessage, what)
+/// A stream that knows the certificate at its other end, to which SCRAM binds the session.
+struct Secured {
+    stream: Stream,
+    channel: Channel,
+}
+
+impl TlsStream for Secured {
+    fn channel_binding(&self) -> ChannelBinding {
+        match &self.channel {
+            Channel::Tls {
+                server_end_point: Some(data),
+            } => ChannelBinding::tls_server_end_point(data.clone()),
+            Channel::Tls { server_end_point: None } | Channel::Plain => ChannelBinding::none(),
+        }
+    }
+}
+
+impl AsyncRead for Secured {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Secured {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_major_version_is_the_number_at_the_head() {
+        for (version, major) in [
+            ("15.8 (Debian 15.8-0+deb12u1)", 15),
+            ("17.0", 17),
+            ("18beta1", 18),
+            ("", 0),
+            ("x", 0),
+        ] {
+            assert_eq!(major_of(version), major, "{version}");
+        }
+    }
 }

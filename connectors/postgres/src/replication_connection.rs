@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The walsender's side of a connection: replication commands, then the stream.
 
-use crate::connection::{Connection, Purpose, server_failure};
+use crate::connection::{Connection, Purpose, TextRow, server_failure};
 use crate::failure::{OBJECT_IN_USE, protocol_error, sqlstate};
 use crate::protocol::framing::FrameBatch;
 use crate::protocol::replication::{
@@ -9,10 +9,10 @@ use crate::protocol::replication::{
     drop_slot_command,
 };
 use crate::protocol::{Lsn, ProtocolError};
-use crate::query_connection::TextColumns;
 use crate::settings::Settings;
-use highwater_core::Result;
+use highwater_core::{Error, ErrorKind, Result};
 use postgres_protocol::message::frontend;
+use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
@@ -49,22 +49,19 @@ impl ReplicationConnection {
     pub async fn identify_system(&mut self) -> Result<SystemIdentity> {
         let what = "identifying the server";
         let rows = self.connection.batch(IDENTIFY_SYSTEM, what).await?;
-        let row = rows.into_iter().next().unwrap_or_default();
         Ok(SystemIdentity {
-            system_id: row.required(0)?.to_owned(),
-            timeline: row.value(1)?,
-            position: row.value(2)?,
+            system_id: first_row(&rows, 0, what)?,
+            timeline: first_row(&rows, 1, what)?,
+            position: first_row(&rows, 2, what)?,
         })
     }
 
     /// Creates the slot and returns the position from which it sends every change. Waits for transactions that run now.
     pub async fn create_slot(&mut self, name: &str) -> Result<Lsn> {
         let command = create_slot_command(name, false, SlotSnapshot::Nothing);
-        let rows = self
-            .connection
-            .batch(&command, &format!("creating replication slot \"{name}\""))
-            .await?;
-        rows.into_iter().next().unwrap_or_default().value(1)
+        let what = format!("creating replication slot \"{name}\"");
+        let rows = self.connection.batch(&command, &what).await?;
+        first_row(&rows, 1, &what)
     }
 
     /// Drops the slot, after its present user has let go of it.
@@ -166,8 +163,17 @@ impl ReplicationStream {
     }
 }
 
+/// A column of the one row that answers a replication command, from its text form.
+fn first_row<T: FromStr>(rows: &[TextRow], column: usize, what: &str) -> Result<T> {
+    let text = rows.first().and_then(|row| row.get(column)?.as_deref());
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| {
+        let what = format!("{what}: column {} of the answer is not what was asked for", column + 1);
+        Error::new(ErrorKind::CorruptMessage, what)
+    })
+}
+
 /// The error in an ErrorResponse that ended a stream.
-pub(crate) fn stream_failure(body: &[u8], what: &str) -> highwater_core::Error {
+pub(crate) fn stream_failure(body: &[u8], what: &str) -> Error {
     server_failure(body, what)
 }
 

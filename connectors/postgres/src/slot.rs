@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The replication slot: the server's memory of how far this connector is.
 
+use crate::catalog_row::CatalogRow;
 use crate::protocol::Lsn;
-use crate::query_connection::{QueryConnection, TextColumns};
+use crate::query_connection::QueryConnection;
 use crate::settings::Settings;
 use highwater_core::{Error, ErrorKind, Result};
+use tokio_postgres::types::Type;
 
 /// A slot as the server has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,16 +37,16 @@ pub async fn read_slot(connection: &mut QueryConnection, name: &str) -> Result<O
     let sql = "SELECT plugin, database, active_pid, wal_status, confirmed_flush_lsn, two_phase \
                  FROM pg_catalog.pg_replication_slots WHERE slot_name = $1";
     let rows = connection
-        .query(sql, &[Some(name)], "reading the replication slot")
+        .query(sql, &[(&name, Type::TEXT)], "reading the replication slot")
         .await?;
     let Some(row) = rows.first() else { return Ok(None) };
     Ok(Some(SlotFacts {
-        plugin: row.text(0).unwrap_or_default().to_owned(),
-        database: row.text(1).unwrap_or_default().to_owned(),
-        active_pid: row.optional(2)?,
-        wal_status: row.text(3).unwrap_or_default().to_owned(),
-        confirmed_flush: row.optional(4)?,
-        two_phase: row.flag(5),
+        plugin: row.column::<Option<_>>(0)?.unwrap_or_default(),
+        database: row.column::<Option<_>>(1)?.unwrap_or_default(),
+        active_pid: row.column(2)?,
+        wal_status: row.column::<Option<_>>(3)?.unwrap_or_default(),
+        confirmed_flush: row.column(4)?,
+        two_phase: row.flag(5)?,
     }))
 }
 

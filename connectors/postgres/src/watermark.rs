@@ -5,13 +5,15 @@
 //! is flushed, where a non-transactional one waits for the WAL writer. The session does not wait for synchronous
 //! standbys (`synchronous_commit = local`): a mark need not survive a failover, the run does not either.
 
+use crate::catalog_row::{CatalogRow, FullXid, Parameter, only_row};
 use crate::position::PgPosition;
-use crate::query_connection::{QueryConnection, TextColumns};
+use crate::query_connection::QueryConnection;
 use crate::settings::Settings;
 use highwater_core::connector::WatermarkWriter;
 use highwater_core::position::{MarkId, MarkPlace, RunId};
 use highwater_core::{Error, ErrorKind, Result};
 use std::sync::Arc;
+use tokio_postgres::types::Type;
 
 /// The prefix of our messages.
 pub const MARK_PREFIX: &str = "highwater.mark";
@@ -45,20 +47,19 @@ impl WatermarkWriter for PgWatermarkWriter {
 
     async fn mark(&mut self, mark: MarkId) -> Result<MarkPlace<PgPosition>> {
         let content = encode_mark(&self.slot, self.run, mark);
-        let sql = "SELECT pg_catalog.pg_logical_emit_message(true, $1, $2::text)";
+        let sql = "SELECT pg_catalog.pg_logical_emit_message(true, $1, $2)";
+        let parameters: [Parameter<'_>; 2] = [(&MARK_PREFIX, Type::TEXT), (&content, Type::TEXT)];
         self.connection
-            .query(sql, &[Some(MARK_PREFIX), Some(&content)], "writing a mark into the log")
+            .query(sql, &parameters, "writing a mark into the log")
             .await?;
         Ok(MarkPlace::InLog(mark))
     }
 
     async fn visibility_horizon(&mut self) -> Result<Option<u64>> {
         let sql = "SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())";
-        let rows = self
-            .connection
-            .query(sql, &[], "reading the oldest transaction in progress")
-            .await?;
-        rows.into_iter().next().unwrap_or_default().value(0).map(Some)
+        let what = "reading the oldest transaction in progress";
+        let row = only_row(self.connection.query(sql, &[], what).await?, what)?;
+        Ok(Some(row.column::<FullXid>(0)?.0))
     }
 }
 

@@ -9,7 +9,8 @@ use highwater_core::transport::{Cleanup, Header, Offsets, RecordBatch, StartAt, 
 use tokio::time::Instant;
 
 use super::batches::{
-    FIRST_MS, KEPT_FOR, PATIENCE, SILENCE, batch, earliest, new_topic, new_writer, read, read_nothing, read_to_end, values, write,
+    FIRST_MS, KEPT_FOR, PATIENCE, SILENCE, batch, earliest, new_topic, new_writer, read, read_nothing, read_to_end,
+    values, write,
 };
 use super::{Subject, unique};
 

@@ -11,11 +11,15 @@
 //! The lock comes first because a schema change between snapshot and read would show old rows in a new shape, or none at
 //! all after a rewrite. It is the lock of every SELECT: no writer waits for it.
 //!
-//! Rows are slices of the bytes that came from the socket; nothing is copied.
+//! Rows are slices of the bytes that came from the socket; nothing is copied. That is why chunks are read over our own
+//! connection and not with tokio-postgres, whose rows lend their values but not the memory that holds them. The catalogue
+//! is asked over the same connection, because it has to be seen in the same snapshot.
 
+mod catalogue;
 mod select;
 
-use crate::connection::{Connection, Purpose, TextRow, server_failure};
+use crate::catalog_row::{Parameter, only_row};
+use crate::connection::{Connection, Purpose, server_failure};
 use crate::discover::{self, SHAPES, TYPES, TypeRows};
 use crate::failure::protocol_error;
 use crate::position::PgPosition;
@@ -23,10 +27,10 @@ use crate::protocol::ProtocolError;
 use crate::protocol::data_row::parse_data_row;
 use crate::protocol::framing::FrameBatch;
 use crate::protocol::quoting::quote_qualified;
-use crate::query_connection::TextColumns;
 use crate::schema::TableShape;
 use crate::settings::Settings;
 use crate::values::PgType;
+use catalogue::{VIEW, parse_view, put_query, take_rows};
 use highwater_core::connector::{ChunkReader, ChunkRequest, ChunkRows, ChunkScope};
 use highwater_core::image::RowImage;
 use highwater_core::position::{ReadView, TransactionSnapshot};
@@ -37,6 +41,7 @@ use select::Select;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio::time::Instant;
+use tokio_postgres::types::Type;
 
 /// Rows fetched at first from a table whose rows' size is not known yet.
 const FIRST_FETCH_ROWS: u32 = 256;
@@ -131,7 +136,7 @@ impl PgChunkReader {
     /// A session for reads. Row-level security is off, which means that a policy that would hide rows is an error
     /// instead. Index order is what keyset pagination lives on.
     async fn open(&self) -> Result<Connection> {
-        let mut connection = Connection::open(&self.settings, Purpose::Queries, "highwater chunks").await?;
+        let mut connection = Connection::open(&self.settings, Purpose::Chunks, "highwater chunks").await?;
         let chunks = &self.settings.chunks;
         let set_up = format!(
             "SET row_security = off; SET enable_seqscan = off; SET jit = off; SET statement_timeout = {}; \
@@ -151,21 +156,20 @@ impl PgChunkReader {
         );
         frontend::query(&begin, connection.out()).map_err(|error| unsendable(what, &error))?;
         let publication = self.settings.publication.name.as_str();
-        connection.put_query(
-            SHAPES,
-            &[Some(publication), Some(&table.schema), Some(&table.table)],
-            what,
-        )?;
-        let view = "SELECT pg_catalog.pg_current_snapshot(), \
-                           (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint";
-        connection.put_query(view, &[], what)?;
+        let parameters: [Parameter<'_>; 3] = [
+            (&publication, Type::TEXT),
+            (&table.schema, Type::TEXT),
+            (&table.table, Type::TEXT),
+        ];
+        put_query(connection, SHAPES, &parameters, what)?;
+        put_query(connection, VIEW, &[], what)?;
         frontend::sync(connection.out());
         connection.flush().await?;
         // BEGIN and LOCK, each with a CommandComplete.
-        connection.take_rows(what).await?;
-        connection.take_rows(what).await?;
-        let shapes = discover::shapes(&connection.take_rows(what).await?)?;
-        let view = connection.take_rows(what).await?;
+        take_rows(connection, what).await?;
+        take_rows(connection, what).await?;
+        let shapes = discover::shapes(&take_rows(connection, what).await?)?;
+        let view = only_row(take_rows(connection, what).await?, what)?;
         connection.take_ready(what).await?;
         let shape = shapes
             .into_iter()
@@ -190,8 +194,8 @@ impl PgChunkReader {
         }
         let mut rows = TypeRows::default();
         while !wanted.is_empty() {
-            let list = discover::oid_list(&wanted);
-            rows.add(&connection.query(TYPES, &[Some(&list)], what).await?)?;
+            let list = Vec::from_iter(wanted.iter().copied());
+            rows.add(&catalogue::query(connection, TYPES, &[(&list, Type::OID_ARRAY)], what).await?)?;
             let missing = rows.missing();
             if missing == wanted {
                 break;
@@ -300,14 +304,12 @@ impl PgChunkReader {
             return Err(no_key(table));
         }
         let sql = "SELECT sum(greatest(l.reltuples, 0))::bigint, sum(l.relpages)::bigint FROM pg_catalog.pg_class l \
-                    WHERE l.oid = $1::oid OR l.oid IN (SELECT t.relid FROM pg_catalog.pg_partition_tree($1::oid) t)";
-        let rows = connection
-            .query(sql, &[Some(&seen.shape.oid.to_string())], what)
-            .await?;
-        let row = rows.into_iter().next().unwrap_or_default();
+                    WHERE l.oid = $1 OR l.oid IN (SELECT t.relid FROM pg_catalog.pg_partition_tree($1) t)";
+        let rows = catalogue::query(connection, sql, &[(&seen.shape.oid, Type::OID)], what).await?;
+        let row = only_row(rows, what)?;
         let size = TableSize {
-            rows: row.optional(0)?.unwrap_or(0),
-            pages: row.optional(1)?.unwrap_or(0),
+            rows: discover::estimate(&row, 0)?.unwrap_or(0),
+            pages: discover::estimate(&row, 1)?.unwrap_or(0),
         };
         let Some(sample) = size.sample(parts) else {
             connection.batch("ROLLBACK", what).await?;
@@ -409,34 +411,6 @@ fn every_part(keys: &[Key], parts: u32) -> Vec<Key> {
     cuts
 }
 
-fn parse_view(rows: &[TextRow]) -> Result<(TransactionSnapshot, i64)> {
-    let row = rows.first().ok_or_else(|| Error::bug("the server gave no snapshot"))?;
-    let text = row.required(0)?;
-    let snapshot = parse_snapshot(text).ok_or_else(|| {
-        Error::new(
-            ErrorKind::CorruptMessage,
-            "pg_current_snapshot() is not of the form xmin:xmax:list",
-        )
-    })?;
-    Ok((snapshot, row.value(1)?))
-}
-
-/// `xmin:xmax:xip,xip,...`, all of 64 bits and ascending.
-fn parse_snapshot(text: &str) -> Option<TransactionSnapshot> {
-    let mut parts = text.split(':');
-    let xmin = parts.next()?.parse().ok()?;
-    let xmax = parts.next()?.parse().ok()?;
-    let list = parts.next()?;
-    let ids = list.split(',').filter(|id| !id.is_empty());
-    let in_progress: Vec<u64> = ids.map(|id| id.parse().ok()).collect::<Option<_>>()?;
-    let whole = parts.next().is_none() && in_progress.is_sorted();
-    whole.then_some(TransactionSnapshot {
-        xmin,
-        xmax,
-        in_progress,
-    })
-}
-
 fn of_table(error: Error, table: &TableName) -> Error {
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::Privilege | ErrorKind::UnsupportedValue => {
@@ -475,19 +449,6 @@ fn unsendable(what: &str, error: &std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn snapshots_are_read_as_the_server_writes_them() {
-        let parsed = parse_snapshot("731:740:731,735").unwrap();
-        assert_eq!(
-            (parsed.xmin, parsed.xmax, parsed.in_progress),
-            (731, 740, vec![731, 735])
-        );
-        assert_eq!(parse_snapshot("738:738:").unwrap().in_progress, Vec::<u64>::new());
-        for text in ["", "1:2", "1:2:x", "1:2:3:4", "1:2:4,3", "-1:2:"] {
-            assert!(parse_snapshot(text).is_none(), "{text}");
-        }
-    }
 
     #[test]
     fn cuts_divide_a_sample_evenly() {

@@ -3,14 +3,16 @@
 //! reader's future again and again still gets there.
 
 use super::relation::CapturedRelation;
+use crate::catalog_row::{CatalogRow, Parameter};
 use crate::protocol::pgoutput::Relation;
-use crate::query_connection::{QueryConnection, TextColumns};
+use crate::query_connection::QueryConnection;
 use crate::schema::{ShapeColumn, TableShape};
 use crate::{discover, schema};
 use highwater_core::{Error, Result};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
+use tokio_postgres::types::Type;
 
 /// Looks relations up, one at a time.
 #[derive(Debug)]
@@ -63,12 +65,15 @@ async fn look_up(catalog: &mut QueryConnection, publication: &str, relation: &Re
 /// Asks for the SQL names of types that the catalogue's present columns do not show: the log is behind it.
 async fn name_types(catalog: &mut QueryConnection, columns: &mut [ShapeColumn]) -> Result<()> {
     for column in columns.iter_mut().filter(|column| column.database_type.is_empty()) {
-        let (oid, modifier) = (column.type_oid.to_string(), column.type_modifier.to_string());
-        let sql = "SELECT pg_catalog.format_type($1::oid, $2::int4)";
-        let rows = catalog
-            .query(sql, &[Some(&oid), Some(&modifier)], "reading the name of a type")
-            .await?;
-        column.database_type = rows.first().and_then(|row| row.text(0)).unwrap_or("unknown").to_owned();
+        let sql = "SELECT pg_catalog.format_type($1, $2)";
+        let parameters: [Parameter<'_>; 2] = [(&column.type_oid, Type::OID), (&column.type_modifier, Type::INT4)];
+        let rows = catalog.query(sql, &parameters, "reading the name of a type").await?;
+        let name = rows
+            .first()
+            .map(|row| row.column::<Option<_>>(0))
+            .transpose()?
+            .flatten();
+        column.database_type = name.unwrap_or_else(|| "unknown".to_owned());
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How far the server's log is, asked for now and then by a task of its own: the stream itself does not say it.
 
+use crate::catalog_row::{CatalogRow, only_row};
 use crate::protocol::Lsn;
-use crate::query_connection::{QueryConnection, TextColumns};
+use crate::query_connection::QueryConnection;
 use crate::settings::Settings;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,8 +47,9 @@ async fn ask(settings: Arc<Settings>, end: Arc<AtomicU64>) {
     loop {
         ticks.tick().await;
         let sql = "SELECT pg_catalog.pg_current_wal_flush_lsn()";
-        let rows = connection.query(sql, &[], "reading the end of the server's log").await;
-        let found = rows.and_then(|rows| rows.into_iter().next().unwrap_or_default().value::<Lsn>(0));
+        let what = "reading the end of the server's log";
+        let rows = connection.query(sql, &[], what).await;
+        let found = rows.and_then(|rows| only_row(rows, what)?.column::<Lsn>(0));
         match found {
             Ok(found) => end.store(found.0, Ordering::Relaxed),
             Err(error) => tracing::debug!(%error, "the end of the server's log is not known"),

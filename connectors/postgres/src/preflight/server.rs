@@ -2,8 +2,9 @@
 //! The server's settings and the role's own attributes.
 
 use super::{MAJOR_MIN, Mend, error};
+use crate::catalog_row::{CatalogRow, only_row};
 use crate::protocol::quoting::quote_identifier;
-use crate::query_connection::{QueryConnection, TextColumns};
+use crate::query_connection::QueryConnection;
 use highwater_core::Result;
 use highwater_core::connector::Finding;
 
@@ -16,10 +17,10 @@ pub(super) struct ServerFacts {
     pub(super) may_create: bool,
     pub(super) in_recovery: bool,
     pub(super) wal_level: String,
-    pub(super) slots: u32,
-    pub(super) slots_max: u32,
-    pub(super) senders: u32,
-    pub(super) senders_max: u32,
+    pub(super) slots: i64,
+    pub(super) slots_max: i64,
+    pub(super) senders: i64,
+    pub(super) senders_max: i64,
     pub(super) encoding: String,
 }
 
@@ -29,25 +30,25 @@ const FACTS: &str = "\
            pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'), \
            pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('wal_level'), \
            (SELECT pg_catalog.count(*) FROM pg_catalog.pg_replication_slots), \
-           pg_catalog.current_setting('max_replication_slots'), \
+           pg_catalog.current_setting('max_replication_slots')::int8, \
            (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'walsender'), \
-           pg_catalog.current_setting('max_wal_senders'), pg_catalog.current_setting('server_encoding')";
+           pg_catalog.current_setting('max_wal_senders')::int8, pg_catalog.current_setting('server_encoding')";
 
 impl ServerFacts {
     pub(super) async fn read(connection: &mut QueryConnection) -> Result<Self> {
-        let rows = connection.query(FACTS, &[], "reading the server's settings").await?;
-        let row = rows.into_iter().next().unwrap_or_default();
+        let what = "reading the server's settings";
+        let row = only_row(connection.query(FACTS, &[], what).await?, what)?;
         Ok(Self {
-            role: row.required(0)?.to_owned(),
-            may_replicate: row.flag(1),
-            may_create: row.flag(2),
-            in_recovery: row.flag(3),
-            wal_level: row.required(4)?.to_owned(),
-            slots: row.value(5)?,
-            slots_max: row.value(6)?,
-            senders: row.value(7)?,
-            senders_max: row.value(8)?,
-            encoding: row.required(9)?.to_owned(),
+            role: row.column(0)?,
+            may_replicate: row.flag(1)?,
+            may_create: row.flag(2)?,
+            in_recovery: row.flag(3)?,
+            wal_level: row.column(4)?,
+            slots: row.column(5)?,
+            slots_max: row.column(6)?,
+            senders: row.column(7)?,
+            senders_max: row.column(8)?,
+            encoding: row.column(9)?,
         })
     }
 }

@@ -15,7 +15,6 @@ use bytes::BytesMut;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256};
 use postgres_protocol::message::frontend;
-use std::collections::BTreeMap;
 
 /// Who connects, to what.
 #[derive(Clone)]
@@ -95,8 +94,6 @@ pub struct Handshake {
     credentials: Credentials,
     channel: Channel,
     state: State,
-    parameters: BTreeMap<String, String>,
-    backend_process_id: Option<i32>,
 }
 
 impl std::fmt::Debug for Handshake {
@@ -142,8 +139,6 @@ impl Handshake {
             credentials,
             channel,
             state: State::Method,
-            parameters: BTreeMap::new(),
-            backend_process_id: None,
         })
     }
 
@@ -157,13 +152,12 @@ impl Handshake {
             (b'R', _) => self.authentication(body, out).map(|()| Progress::Continue),
             (b'S', State::Parameters) => {
                 let mut reader = FieldReader::new("ParameterStatus", body);
-                let (name, value) = (reader.c_str("name")?, reader.c_str("value")?);
-                self.parameters.insert(name.to_owned(), value.to_owned());
+                reader.c_str("name")?;
+                reader.c_str("value")?;
                 Ok(Progress::Continue)
             }
             (b'K', State::Parameters) => {
-                let mut reader = FieldReader::new("BackendKeyData", body);
-                self.backend_process_id = Some(reader.i32("process id")?);
+                FieldReader::new("BackendKeyData", body).i32("process id")?;
                 Ok(Progress::Continue)
             }
             (b'Z', State::Parameters) => {
@@ -175,16 +169,6 @@ impl Handshake {
                 state: "while connecting",
             }),
         }
-    }
-
-    /// A setting that the server reported, `server_version` for example.
-    pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.parameters.get(name).map(String::as_str)
-    }
-
-    /// The process on the server that serves this connection.
-    pub fn backend_process_id(&self) -> Option<i32> {
-        self.backend_process_id
     }
 
     fn authentication(&mut self, body: &[u8], out: &mut BytesMut) -> Result<(), ProtocolError> {

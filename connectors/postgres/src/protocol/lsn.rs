@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A place in the write-ahead log.
 
+use std::error::Error;
 use std::fmt;
 use std::str::FromStr;
+use tokio_postgres::types::{FromSql, Type, accepts};
 
 /// A log sequence number: a byte position in the server's write-ahead log, printed as `16/B374D848`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -34,7 +36,7 @@ impl fmt::Display for InvalidLsn {
     }
 }
 
-impl std::error::Error for InvalidLsn {}
+impl Error for InvalidLsn {}
 
 impl FromStr for Lsn {
     type Err = InvalidLsn;
@@ -51,6 +53,15 @@ impl FromStr for Lsn {
         let (high, low) = text.split_once('/').ok_or(InvalidLsn)?;
         Ok(Self(half(high)? << 32 | half(low)?))
     }
+}
+
+/// As a query's result has it, in the binary format.
+impl<'a> FromSql<'a> for Lsn {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(u64::from_be_bytes(raw.try_into()?)))
+    }
+
+    accepts!(PG_LSN);
 }
 
 #[cfg(test)]

@@ -1,19 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Connecting: authentication, encryption, and what happens when it fails.
+//! Connecting: authentication, encryption, and what happens when it fails; alike for the stream's connection and for that
+//! of queries.
 
 use crate::fixture::{Fixture, LIMIT, RUN, connector, lines, open, read_commits};
 use crate::on_each_major;
 use highwater_core::connector::{LogReader, SourceConnector};
 use highwater_core::{Class, Error, ErrorKind};
 use highwater_postgres::Settings;
+use highwater_postgres::catalog_row::CatalogRow;
 use highwater_postgres::connection::{Connection, Purpose};
+use highwater_postgres::query_connection::QueryConnection;
+use highwater_postgres::settings::{TlsMode, TlsSettings};
+use highwater_postgres::tls::client_config;
 use highwater_testbed::certificates::Authority;
 use highwater_testbed::postgres::{ROLE, ROLE_PASSWORD, SUPERUSER};
 use highwater_testbed::{FaultProxy, PgOptions, Postgres};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 on_each_major!(
     wrong_credentials_and_places_are_told_apart,
+    a_server_that_says_nothing_is_not_waited_for,
+    a_man_in_the_middle_is_found_out_even_where_no_certificate_is_verified,
     every_tls_mode_means_what_it_says,
     md5_and_cleartext_passwords_work_where_the_server_asks_for_them,
     a_unix_socket_serves_too,
@@ -22,8 +35,35 @@ on_each_major!(
     a_server_that_dies_is_worth_a_retry,
 );
 
-async fn try_open(settings: Value) -> Result<Connection, Error> {
-    Connection::open(&Settings::from_json(settings).unwrap(), Purpose::Replication, "test").await
+/// Whether both ways to connect are encrypted. Where one fails, both fail alike.
+async fn try_open(settings: Value) -> Result<bool, Error> {
+    let settings = Settings::from_json(settings).unwrap();
+    let stream = Connection::open(&settings, Purpose::Replication, "test").await;
+    let stream = stream.map(|connection| connection.is_encrypted());
+    let queries = ask_encryption(settings).await;
+    match (stream, queries) {
+        (Ok(stream), Ok(queries)) => {
+            assert_eq!(stream, queries, "encrypted alike");
+            Ok(stream)
+        }
+        (Err(stream), Err(queries)) => {
+            assert_eq!(
+                (stream.kind(), stream.class()),
+                (queries.kind(), queries.class()),
+                "{stream} / {queries}"
+            );
+            assert!(!queries.to_string().contains(ROLE_PASSWORD));
+            Err(stream)
+        }
+        (stream, queries) => panic!("stream: {stream:?}, queries: {queries:?}"),
+    }
+}
+
+async fn ask_encryption(settings: Settings) -> Result<bool, Error> {
+    let mut queries = QueryConnection::new(Arc::new(settings), "test", "");
+    let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    let rows = queries.query(sql, &[], "asking for encryption").await?;
+    rows[0].column(0)
 }
 
 fn settings_of(server: &Postgres) -> Value {
@@ -63,6 +103,77 @@ async fn wrong_credentials_and_places_are_told_apart(major: u16) {
         .await
         .expect_err("no TLS here");
     assert_eq!(error.kind(), ErrorKind::Unsuitable);
+}
+
+async fn a_server_that_says_nothing_is_not_waited_for(major: u16) {
+    let fixture = Fixture::new(major).await;
+    let proxy = FaultProxy::start(&format!("127.0.0.1:{}", fixture.database.server().port()))
+        .await
+        .unwrap();
+    proxy.stall();
+    let settings = with(fixture.json(&["public.*"]), "port", json!(proxy.port()));
+    let error = try_open(with(settings, "connect_timeout_ms", json!(200)))
+        .await
+        .expect_err("silence");
+    assert_eq!(
+        (error.kind(), error.class()),
+        (ErrorKind::Unreachable, Class::Retryable)
+    );
+    assert!(error.to_string().contains("no connection within 200ms"), "{error}");
+}
+
+/// SCRAM binds the session to the certificate that the client was shown: whoever decrypts between the two shows another.
+async fn a_man_in_the_middle_is_found_out_even_where_no_certificate_is_verified(major: u16) {
+    let server = Postgres::start(PgOptions::major(major).with_tls())
+        .await
+        .expect("a server");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let upstream = server.port();
+    let middle = tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            tokio::spawn(decrypt_between(client, upstream));
+        }
+    });
+    let settings = with(settings_of(&server), "tls", json!({"mode": "require"}));
+    assert!(try_open(settings.clone()).await.expect("the server itself"));
+    let error = try_open(with(settings, "port", json!(port)))
+        .await
+        .expect_err("another certificate");
+    assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
+    assert!(error.to_string().contains("channel binding"), "{error}");
+    middle.abort();
+}
+
+/// Terminates the client's TLS with a certificate of its own and speaks TLS to the server.
+async fn decrypt_between(mut client: TcpStream, upstream: u16) {
+    let identity = Authority::new().unwrap().server(&["localhost"]).unwrap();
+    let chain = vec![CertificateDer::from_pem_slice(identity.certificate_pem.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let mut request = [0; 8];
+    client.read_exact(&mut request).await.unwrap();
+    client.write_all(b"S").await.unwrap();
+    let mut client = TlsAcceptor::from(Arc::new(config)).accept(client).await.unwrap();
+
+    let mut server = TcpStream::connect(("127.0.0.1", upstream)).await.unwrap();
+    server.write_all(&request).await.unwrap();
+    assert_eq!(server.read_u8().await.unwrap(), b'S');
+    let unverified = TlsSettings {
+        mode: TlsMode::Require,
+        ..TlsSettings::default()
+    };
+    let config = client_config(&unverified).unwrap().unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut server = TlsConnector::from(config).connect(name, server).await.unwrap();
+    // Ends as either side hangs up, however it does.
+    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
 }
 
 async fn every_tls_mode_means_what_it_says(major: u16) {
@@ -107,7 +218,7 @@ async fn every_tls_mode_means_what_it_says(major: u16) {
     ] {
         let result = try_open(with(with(settings.clone(), "host", json!(host)), "tls", tls.clone())).await;
         match (result, kind) {
-            (Ok(connection), None) => assert!(connection.is_encrypted(), "{host} {tls}"),
+            (Ok(encrypted), None) => assert!(encrypted, "{host} {tls}"),
             (Err(error), Some(kind)) => assert_eq!(error.kind(), kind, "{host} {tls}: {error}"),
             (result, _) => panic!("{host} {tls}: {:?}", result.map(|_| ())),
         }

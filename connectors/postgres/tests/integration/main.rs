@@ -11,6 +11,7 @@ mod fixture;
 mod log;
 mod marks;
 mod preflight;
+mod queries;
 mod resume;
 mod types;
 
