@@ -32,7 +32,7 @@ help: ## Show this help
 	@echo '  HIGHWATER_KEEP=1          keep the directories of test servers'
 
 setup: ## Install what is missing (Debian or Ubuntu, root or sudo)
-	@scripts/setup.sh build java containers
+	@scripts/setup.sh build java npm containers
 
 demo: ## Capture a live Postgres and verify it; TRANSPORT=embedded|kafka, DEMO_ONCE=1 ends by itself
 	@scripts/setup.sh build $(if $(filter kafka,$(TRANSPORT)),java)

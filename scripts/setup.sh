@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# setup.sh build|java|containers... - installs what is missing on a Debian or Ubuntu machine (root or sudo).
+# setup.sh build|java|npm|containers... - installs what is missing on a Debian or Ubuntu machine (root or sudo).
 #   build       compilers, libraries, the Rust toolchain, what a native Postgres needs
 #   java        Java 17 or newer and Maven: Kafka and the registry
+#   npm         npm, from which the test-bed gets the Postgres majors that Debian's suites lack
 #   containers  podman and debootstrap: the container back end's smoke test; the tests count a skip without them
 # Idempotent; says nothing and takes a fraction of a second when everything is there.
 set -euo pipefail
@@ -49,11 +50,14 @@ build() {
     libssl-dev libsasl2-dev libcurl4-openssl-dev zlib1g-dev)
   install_missing "${packages[@]}" || die "cannot install ${packages[*]}"
   # Without a Debian mirror (Ubuntu) Postgres 15 and 17 come from npm.
-  if [ "$(. /etc/os-release; echo "$ID")" != debian ] && ! command -v npm >/dev/null; then
-    say "installing npm"
-    apt_get npm || die "cannot install npm"
-  fi
+  [ "$(. /etc/os-release; echo "$ID")" = debian ] || npm_client
   rust
+}
+
+npm_client() {
+  command -v npm >/dev/null && return 0
+  say "installing npm"
+  apt_get npm || die "cannot install npm"
 }
 
 rust() {
@@ -102,12 +106,13 @@ containers() {
     say "no container engine could be installed: the container back end's test will be skipped and counted"
 }
 
-[ $# -gt 0 ] || set -- build java containers
+[ $# -gt 0 ] || set -- build java npm containers
 for part in "$@"; do
   case $part in
     build) build ;;
     java) java_tools ;;
+    npm) npm_client ;;
     containers) containers ;;
-    *) die "unknown part $part: build, java or containers" ;;
+    *) die "unknown part $part: build, java, npm or containers" ;;
   esac
 done

