@@ -155,11 +155,7 @@ impl Connection {
     pub async fn batch(&mut self, sql: &str, what: &str) -> Result<Vec<TextRow>> {
         frontend::query(sql, &mut self.out).map_err(|error| invalid(what, &error))?;
         self.flush().await?;
-        self.collect(what).await
-    }
-
-    /// Takes text rows up to ReadyForQuery; the first error comes after it, so that the connection stays usable.
-    async fn collect(&mut self, what: &str) -> Result<Vec<TextRow>> {
+        // The first error is told at the end of the answer, so that the connection stays usable.
         let mut rows = Vec::new();
         let mut failure = None;
         loop {
@@ -171,15 +167,10 @@ impl Connection {
                 b'E' if failure.is_none() => failure = Some(server_failure(&body, what)),
                 b'Z' => return failure.map_or(Ok(rows), Err),
                 // Results' shapes and ends, notices, parameters; CopyBoth is asked for elsewhere.
-                b'T' | b'C' | b'D' | b'E' | b'N' | b'S' | b'A' | b'I' | b'1' | b'2' | b'3' | b'n' | b't' | b's' => {}
+                b'T' | b'C' | b'D' | b'E' | b'N' | b'S' | b'A' | b'I' => {}
                 tag => {
-                    return Err(protocol_error(
-                        ProtocolError::Unexpected {
-                            tag,
-                            state: "in answer to a query",
-                        },
-                        what,
-                    ));
+                    let state = "in answer to a query";
+                    return Err(protocol_error(ProtocolError::Unexpected { tag, state }, what));
                 }
             }
         }

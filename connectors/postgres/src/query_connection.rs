@@ -67,9 +67,16 @@ impl QueryConnection {
         Ok(major)
     }
 
-    /// The idle session, unless the server ended it meanwhile, else a new one.
+    /// Whether a session stands ready: not before the first statement, nor after one that broke it, nor once the server
+    /// has ended it.
+    pub fn is_open(&self) -> bool {
+        self.idle.as_ref().is_some_and(|session| !session.client.is_closed())
+    }
+
+    /// The session that stands ready, else a new one.
     async fn take(&mut self) -> Result<Session> {
-        if let Some(session) = self.idle.take().filter(|session| !session.client.is_closed()) {
+        let ready = self.is_open();
+        if let Some(session) = self.idle.take().filter(|_| ready) {
             return Ok(session);
         }
         in_time(

@@ -87,20 +87,13 @@ async fn every_session_is_set_up_and_named(major: u16) {
 async fn a_session_that_ended_between_queries_is_replaced(major: u16) {
     let fixture = Fixture::new(major).await;
     let mut queries = queries(fixture.json(&["public.*"]));
+    assert!(!queries.is_open());
     let first = pid(&mut queries).await.unwrap();
+    assert!(queries.is_open());
     fixture.sql(&format!("SELECT pg_terminate_backend({first})")).await;
-    // The end may reach us under the next query, which then fails once.
-    let second = match pid(&mut queries).await {
-        Ok(second) => second,
-        Err(error) => {
-            assert_eq!(
-                (error.kind(), error.class()),
-                (ErrorKind::Unreachable, Class::Retryable)
-            );
-            pid(&mut queries).await.expect("a new session")
-        }
-    };
-    assert_ne!(second, first);
+    let noticed = || std::future::ready(Ok((!queries.is_open()).then_some(())));
+    wait::until(LIMIT, "the session's end", noticed).await.unwrap();
+    assert_ne!(pid(&mut queries).await.expect("a new session"), first);
 }
 
 async fn a_session_that_ends_under_a_query_says_why(major: u16) {
