@@ -74,7 +74,7 @@ impl Running {
             transport: Arc::new(TalliedTransport::new(inner, Arc::clone(&tally))),
             registry: components::registry(&file.pipeline, &file.folder).await?,
             clock: Arc::new(SystemClock::default()),
-            settings: components::task_settings(&file.pipeline),
+            settings: components::task_settings(&file.pipeline, &file.folder),
             board: Arc::clone(&board),
             metrics: Arc::clone(&metrics),
             commands: received,

@@ -16,6 +16,7 @@ pub mod position;
 pub mod schema;
 pub mod sink;
 pub mod source_block;
+pub mod spill;
 pub mod transport;
 pub mod value;
 

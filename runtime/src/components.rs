@@ -30,8 +30,8 @@ pub fn format(pipeline: &Pipeline) -> Format {
     }
 }
 
-/// The settings of a pipeline's task.
-pub fn task_settings(pipeline: &Pipeline) -> TaskSettings {
+/// The settings of a pipeline's task; `folder` is where relative paths of its file begin.
+pub fn task_settings(pipeline: &Pipeline, folder: &Path) -> TaskSettings {
     let ms = Duration::from_millis;
     let mut encoder = EncoderSettings::new(pipeline.prefix());
     encoder.format = format(pipeline);
@@ -70,6 +70,7 @@ pub fn task_settings(pipeline: &Pipeline) -> TaskSettings {
             give_up_after: ms(pipeline.retry.give_up_after_ms),
         },
         drain_max: ms(pipeline.admin.shutdown_ms_max),
+        spill_folder: Some(folder.join(format!("{}.spill", pipeline.name))),
     }
 }
 

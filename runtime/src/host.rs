@@ -224,7 +224,7 @@ impl PipelineHost {
             transport,
             registry,
             clock: self.clock.clone(),
-            settings: components::task_settings(&self.file.pipeline),
+            settings: components::task_settings(&self.file.pipeline, &self.file.folder),
             board: self.board.clone(),
             metrics: self.metrics.clone(),
             commands,

@@ -18,6 +18,7 @@ pub mod connector;
 pub mod control;
 pub mod crash_points;
 pub mod discard;
+pub mod file_spill;
 pub mod host;
 #[cfg(feature = "kafka")]
 mod kafka_settings;

@@ -4,8 +4,10 @@
 use highwater_core::dblog::input::{Control, Input, SnapshotRows, SnapshotScope};
 use highwater_core::error::Class;
 use highwater_core::position::MarkPlace;
+use highwater_testkit::fault::Strike;
 use highwater_testkit::model::read::See;
-use highwater_testkit::model::{ModelPosition, Write, key_of_id};
+use highwater_testkit::model::rows::PARTITION_ROWS;
+use highwater_testkit::model::{ModelPosition, Write};
 use rand::Rng;
 
 use crate::life::{Asked, Cursor, Life, Reply};
@@ -23,6 +25,9 @@ impl Life<'_> {
     /// One step of an unquiet time.
     pub(crate) fn unrest(&mut self) -> Result<(), String> {
         if self.rng.random_range(0..1_000) < self.scenario.crash_permille {
+            if self.rng.random() {
+                self.commit_everything()?;
+            }
             return self.crash();
         }
         match self.rng.random_range(0..100) {
@@ -47,6 +52,16 @@ impl Life<'_> {
         Ok(())
     }
 
+    /// Everything that the log has becomes durable, whether a read would see it or not.
+    fn commit_everything(&mut self) -> Result<(), String> {
+        self.deliver(64)?;
+        self.step(Input::CheckpointDue)?;
+        while self.outlet.is_asked() {
+            self.outlet.commit();
+        }
+        Ok(())
+    }
+
     /// One step on the way to rest: the same machinery, without writers and faults.
     pub(crate) fn calm_step(&mut self) -> Result<(), String> {
         match self.rng.random_range(0..7) {
@@ -65,31 +80,45 @@ impl Life<'_> {
     }
 
     fn write(&mut self) {
-        let mut writes = Vec::new();
-        for _ in 0..self.rng.random_range(1..=4) {
-            let table = self.rng.random_range(0..self.scenario.tables);
-            let id = self.rng.random_range(0..self.scenario.ids);
-            let partial = self.scenario.partial_percent;
-            let moves = !self.scenario.source.is_unordered();
-            writes.push(match self.rng.random_range(0..20) {
-                0..12 => Write::Put {
-                    table,
-                    id,
-                    big: !self.percent(partial),
-                },
-                12..16 => Write::Delete { table, id },
-                16..18 if moves => Write::Move {
-                    table,
-                    id,
-                    to: self.rng.random_range(0..self.scenario.ids),
-                },
-                _ => Write::Elsewhere,
-            });
-        }
+        let writes = (0..self.rng.random_range(1..=4)).map(|_| self.one_write()).collect();
         let xid = self.database.begin(writes);
         if !self.one_in(4) {
             self.commit(xid);
         }
+    }
+
+    fn one_write(&mut self) -> Write {
+        let table = self.rng.random_range(0..self.scenario.tables);
+        let id = self.rng.random_range(0..self.scenario.ids);
+        let moves = !self.scenario.source.is_unordered();
+        match self.rng.random_range(0..20) {
+            0..12 => Write::Put {
+                table,
+                id,
+                big: !self.percent(self.scenario.partial_percent),
+            },
+            12..16 => Write::Delete { table, id },
+            16..18 if moves => Write::Move {
+                table,
+                id,
+                to: self.rng.random_range(0..self.scenario.ids),
+            },
+            16..18 if self.scenario.source == Source::WriteTimes => self.delete_range(table, id),
+            _ => Write::Elsewhere,
+        }
+    }
+
+    /// A whole partition, or some rows of one.
+    fn delete_range(&mut self, table: usize, id: u64) -> Write {
+        let first = id - id % PARTITION_ROWS;
+        let last = first + PARTITION_ROWS - 1;
+        let (from, through) = match self.rng.random_range(0..4) {
+            0 => (first, last),
+            1 => (first, id),
+            2 => (id, last),
+            _ => (id, id),
+        };
+        Write::DeleteRange { table, from, through }
     }
 
     fn commit(&mut self, xid: u64) {
@@ -115,7 +144,7 @@ impl Life<'_> {
 
     fn reveal(&mut self) {
         let invisible: Vec<u64> = self.database.invisible_transactions().collect();
-        if !invisible.is_empty() {
+        if !invisible.is_empty() && self.one_in(self.scenario.reveals_one_in) {
             self.database
                 .reveal(invisible[self.rng.random_range(0..invisible.len())]);
         }
@@ -132,6 +161,9 @@ impl Life<'_> {
 
     /// The database does one of the things that it was asked for; it may fail before or behind it.
     fn do_asked(&mut self) {
+        if self.store.is_asked() && (self.asked.is_empty() || self.rng.random()) {
+            return self.do_store();
+        }
         if self.asked.is_empty() {
             return;
         }
@@ -145,34 +177,44 @@ impl Life<'_> {
             self.replies.push(Reply::Failed(chunk, Class::Retryable));
             return;
         }
-        let reply = match asked {
-            Asked::Mark(mark, _) => match self.scenario.source {
-                Source::MarksAtPositions => {
-                    Reply::Marked(mark, MarkPlace::AtPosition(ModelPosition(self.database.end())))
-                }
-                _ => {
-                    self.database.mark(mark, self.run);
-                    Reply::Marked(mark, MarkPlace::InLog(mark))
-                }
-            },
-            Asked::Read(request) => {
-                let see = self.see(self.marked.contains(&chunk));
-                let rows = if self.scenario.source == Source::WriteTimes {
-                    self.database.read_with_write_times(&request)
-                } else {
-                    self.database.read(&request, see)
-                };
-                match rows {
-                    Some(rows) => Reply::Read(chunk, rows),
-                    None => Reply::Failed(chunk, Class::User),
-                }
-            }
-        };
+        let reply = self.reply_to(asked);
         self.replies.push(if fails {
             Reply::Failed(chunk, Class::Retryable)
         } else {
             reply
         });
+    }
+
+    fn reply_to(&mut self, asked: Asked) -> Reply {
+        match asked {
+            Asked::Mark(mark, _) if self.scenario.source == Source::MarksAtPositions => {
+                Reply::Marked(mark, MarkPlace::AtPosition(ModelPosition(self.database.end())))
+            }
+            Asked::Mark(mark, _) => {
+                self.database.mark(mark, self.run);
+                Reply::Marked(mark, MarkPlace::InLog(mark))
+            }
+            Asked::Read(request) => {
+                let chunk = request.chunk;
+                let see = self.see(self.marked.contains(&chunk));
+                let rows = match self.scenario.source {
+                    Source::WriteTimes => self.database.read_with_write_times(&request),
+                    _ => self.database.read(&request, see),
+                };
+                rows.map_or(Reply::Failed(chunk, Class::User), |rows| Reply::Read(chunk, rows))
+            }
+        }
+    }
+
+    fn do_store(&mut self) {
+        let fails = !self.calm && self.percent(self.scenario.fault_percent);
+        let strike = if self.rng.random() {
+            Strike::Before
+        } else {
+            Strike::After
+        };
+        let reply = self.store.act(fails.then_some(strike));
+        self.replies.extend(reply.map(Reply::Stored));
     }
 
     fn see(&mut self, marked: bool) -> See {
@@ -199,6 +241,7 @@ impl Life<'_> {
         self.step(match reply {
             Reply::Marked(mark, place) => Input::MarkWritten { mark, place },
             Reply::Read(chunk, rows) => Input::ChunkRead { chunk, rows },
+            Reply::Stored(input) => input,
             Reply::Failed(chunk, class) => Input::ChunkFailed {
                 chunk,
                 class,
@@ -243,18 +286,14 @@ impl Life<'_> {
     fn rare(&mut self) -> Result<(), String> {
         let table = self.rng.random_range(0..self.scenario.tables);
         let ordered = !self.scenario.source.is_unordered();
-        let reshapes = matches!(
-            self.scenario.source,
-            Source::MarksInLog | Source::MarksAtPositions | Source::OneOrder
-        );
         match self.rng.random_range(0..12) {
             0..2 if ordered => {
                 self.database.truncate(table);
             }
-            2..5 if reshapes => {
+            2..5 => {
                 self.database.add_column(table);
             }
-            5 if reshapes && self.one_in(4) => {
+            5 if self.one_in(4) => {
                 self.database.drop_table(table);
             }
             6..8 => {
@@ -271,7 +310,8 @@ impl Life<'_> {
             return Ok(());
         }
         let ids = self.scenario.ids;
-        let mut key = || key_of_id(self.rng.random_range(0..ids));
+        let of_table = &self.database.tables[table];
+        let mut key = || of_table.key_of(self.rng.random_range(0..ids));
         let rows = match [key(), key(), key()] {
             [a, b, c] if a != b && b != c => SnapshotRows::Keys(vec![a, b, c]),
             [a, _, _] if a.as_bytes().last().is_some_and(|byte| byte % 2 == 0) => SnapshotRows::Range {
@@ -281,10 +321,10 @@ impl Life<'_> {
             [a, ..] if a.as_bytes().last().is_some_and(|byte| byte % 3 == 0) => SnapshotRows::Condition("even".into()),
             _ => SnapshotRows::Range {
                 after: None,
-                through: Some(key_of_id(ids / 2)),
+                through: Some(of_table.key_of(ids / 2)),
             },
         };
-        let table = self.database.tables[table].name().clone();
+        let table = of_table.name().clone();
         self.step(Input::Snapshot(vec![SnapshotScope { table, rows }]))
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use highwater_core::change::{Capture, Change, Op};
+use highwater_core::dblog::input::SnapshotId;
 use highwater_core::image::{CellRef, RowImage};
 use highwater_testkit::model::rows::number_of;
 use highwater_testkit::model::{Database, ModelPosition};
@@ -23,53 +24,65 @@ pub fn judge(
     committed: &[Sent],
     copied: impl Fn(usize) -> bool,
 ) -> Result<(), String> {
-    // A repair queue that runs over reads the table again, finished chunks and all.
-    let once_only = scenario.settings.repair_queue_max > REPAIR_QUEUE_TINY;
     let rule = match scenario.source {
         Source::Moments => LogRule::NewestOnly,
         _ => LogRule::ExactlyOnce,
     };
-    let mut oracle = database.oracle(rule, log_start);
-    let mut shapes: BTreeMap<usize, usize> = BTreeMap::new();
-    let mut chunked = BTreeSet::new();
+    let mut judge = Judge {
+        database,
+        oracle: database.oracle(rule, log_start),
+        shapes: BTreeMap::new(),
+        chunked: BTreeSet::new(),
+        // A repair queue that runs over reads the table again, finished chunks and all.
+        once_only: scenario.settings.repair_queue_max > REPAIR_QUEUE_TINY,
+    };
     for (at, sent) in committed.iter().enumerate() {
         let change = &sent.change;
-        let place = |what: &str| {
-            format!(
-                "event {at} ({:?} at {} by {:?}): {what}",
-                change.op, change.commit, change.capture
-            )
-        };
-        let table = database
-            .tables
-            .iter()
-            .position(|table| table.shape().id == change.table())
-            .ok_or_else(|| place("an unknown table"))?;
-        let shape = database.tables[table]
-            .shapes
-            .iter()
-            .position(|shape| shape.fingerprint() == change.schema.fingerprint());
-        let shape = shape.ok_or_else(|| place("an unknown shape"))?;
-        if std::mem::replace(shapes.entry(table).or_insert(0), shape) > shape {
-            return Err(place("an older shape than the event before"));
-        }
-        trace::tell(|| {
-            format!(
-                "committed {at}: {:?} at {} by {:?}",
-                change.op, change.commit, change.capture
-            )
-        });
-        observe(&mut oracle, table, change).map_err(|what| place(&what))?;
-        if let (Some(snapshot), Some(id)) = (sent.snapshot, change.after.as_ref().and_then(id_of))
-            && !chunked.insert((snapshot, table, id))
-            && once_only
-        {
-            return Err(place("a finished chunk was read again"));
-        }
+        let place = format!(
+            "event {at} ({:?} at {} by {:?})",
+            change.op, change.commit, change.capture
+        );
+        trace::tell(|| format!("committed {place}"));
+        judge.event(sent).map_err(|what| format!("{place}: {what}"))?;
     }
-    oracle
+    judge
+        .oracle
         .finish(|(table, _)| copied(*table))
         .map_err(|violation| format!("at the end: {violation:?}"))
+}
+
+/// What has been seen so far.
+struct Judge<'a> {
+    database: &'a Database,
+    oracle: Oracle<Keys, u64>,
+    /// Per table, which of its shapes the last event followed.
+    shapes: BTreeMap<usize, usize>,
+    chunked: BTreeSet<(SnapshotId, usize, u64)>,
+    once_only: bool,
+}
+
+impl Judge<'_> {
+    fn event(&mut self, sent: &Sent) -> Result<(), String> {
+        let change = &sent.change;
+        let tables = &self.database.tables;
+        let number = tables.iter().position(|table| table.shape().id == change.table());
+        let number = number.ok_or("an unknown table")?;
+        let fingerprint = change.schema.fingerprint();
+        let mut shapes = tables.get(number).into_iter().flat_map(|table| &table.shapes);
+        let shape = shapes.position(|shape| shape.fingerprint() == fingerprint);
+        let shape = shape.ok_or("an unknown shape")?;
+        if std::mem::replace(self.shapes.entry(number).or_insert(0), shape) > shape {
+            return Err("an older shape than the event before".to_owned());
+        }
+        observe(&mut self.oracle, number, change)?;
+        if let (Some(snapshot), Some(id)) = (sent.snapshot, change.after.as_ref().and_then(id_of))
+            && !self.chunked.insert((snapshot, number, id))
+            && self.once_only
+        {
+            return Err("a finished chunk was read again".to_owned());
+        }
+        Ok(())
+    }
 }
 
 fn observe(oracle: &mut Oracle<Keys, u64>, table: usize, change: &Change<ModelPosition>) -> Result<(), String> {

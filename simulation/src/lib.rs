@@ -12,6 +12,7 @@ pub mod life;
 pub mod moments;
 pub mod outlet;
 pub mod scenario;
+pub mod store;
 pub mod sweep;
 pub mod trace;
 

@@ -12,7 +12,7 @@ use highwater_core::dblog::{CopyState, Engine};
 use highwater_core::error::Class;
 use highwater_core::position::{MarkId, MarkPlace, ResumePoint};
 use highwater_core::schema::{SchemaFingerprint, TableId};
-use highwater_testkit::model::{Database, LogCursor, ModelPosition};
+use highwater_testkit::model::{Database, LogCursor, ModelPosition, Write};
 use rand::Rng;
 use rand::rngs::SmallRng;
 
@@ -21,6 +21,7 @@ use crate::judge;
 use crate::moments::UnorderedCursor;
 use crate::outlet::Outlet;
 use crate::scenario::{Scenario, Source};
+use crate::store::Store;
 use crate::trace::{self, Trace};
 
 /// Changes every engine of a life when it is made: how a test breaks a rule.
@@ -43,6 +44,10 @@ pub struct Summary {
     pub reads_repeated: u64,
     /// Keys that were read on their own.
     pub repairs: u64,
+    /// Runs of remembered keys that left memory.
+    pub runs_spilled: u64,
+    /// Times that what was remembered was given up.
+    pub memory_overflows: u64,
 }
 
 #[derive(Debug)]
@@ -62,6 +67,7 @@ pub(crate) enum Reply {
     Marked(MarkId, MarkPlace<ModelPosition>),
     Read(ChunkId, ChunkRows<ModelPosition>),
     Failed(ChunkId, Class),
+    Stored(Input<ModelPosition>),
 }
 
 /// The state of a life.
@@ -74,6 +80,7 @@ pub(crate) struct Life<'a> {
     pub cursor: Cursor,
     pub outlet: Outlet,
     pub asked: Vec<Asked>,
+    pub store: Store,
     pub replies: Vec<Reply>,
     pub acknowledge: Option<u64>,
     pub marked: BTreeSet<ChunkId>,
@@ -104,15 +111,7 @@ pub fn live(seed: u64, hook: Hook<'_>) -> Result<Summary, String> {
 
 impl<'a> Life<'a> {
     fn begin(scenario: Scenario, mut rng: SmallRng, hook: Hook<'a>) -> Self {
-        let mut database = Database::new(scenario.tables, rng.random_range(3..50));
-        for table in 0..scenario.tables {
-            for id in 0..scenario.ids {
-                if rng.random_range(0..3) > 0 {
-                    let xid = database.begin(vec![highwater_testkit::model::Write::Put { table, id, big: true }]);
-                    database.commit(xid, true);
-                }
-            }
-        }
+        let mut database = filled(&scenario, &mut rng);
         let log_start = database.end();
         database.acknowledged = log_start;
         let start = ResumePoint::at(ModelPosition(log_start));
@@ -132,6 +131,7 @@ impl<'a> Life<'a> {
             database,
             outlet: Outlet::default(),
             asked: Vec::new(),
+            store: Store::new(scenario.settings.spill_bytes_max),
             replies: Vec::new(),
             acknowledge: None,
             marked: BTreeSet::new(),
@@ -182,6 +182,9 @@ impl<'a> Life<'a> {
                 self.asked.push(Asked::Mark(mark, chunk));
             }
             Action::ReadChunk(request) => self.asked.push(Asked::Read(request)),
+            Action::Spill { run, entries } => self.store.write(run, entries),
+            Action::Recall { chunk, runs, digests } => self.store.recall(chunk, runs, digests),
+            Action::Forget(run) => self.store.forget(run),
             Action::SaveCheckpoint { id, checkpoint } => self.outlet.ask(id, checkpoint),
             Action::Acknowledge(position) => self.acknowledge = Some(position.0),
             Action::Started { snapshot, .. } => {
@@ -220,10 +223,10 @@ impl<'a> Life<'a> {
     /// The process dies; another starts from what was committed.
     pub fn crash(&mut self) -> Result<(), String> {
         self.summary.crashes += 1;
-        self.summary.reads_repeated += self.engine.counters().reads_repeated;
-        self.summary.repairs += self.engine.counters().repairs_queued;
+        self.count();
         self.outlet.crash();
         self.asked.clear();
+        self.store = Store::new(self.scenario.settings.spill_bytes_max);
         self.replies.clear();
         self.acknowledge = None;
         self.marked.clear();
@@ -256,6 +259,15 @@ impl<'a> Life<'a> {
         self.step(Input::Retry)
     }
 
+    /// Adds up what the engine that ends did.
+    fn count(&mut self) {
+        let counters = self.engine.counters();
+        self.summary.reads_repeated += counters.reads_repeated;
+        self.summary.repairs += counters.repairs_queued;
+        self.summary.runs_spilled += counters.runs_spilled;
+        self.summary.memory_overflows += counters.memory_overflows;
+    }
+
     /// Asks for copies of the tables that none was asked for.
     pub fn request_missing(&mut self) -> Result<(), String> {
         let mut scopes = Vec::new();
@@ -264,7 +276,7 @@ impl<'a> Life<'a> {
             if self.database.tables[number].dropped || self.engine.known_tables().contains(&table) {
                 continue;
             }
-            let middle = highwater_testkit::model::key_of_id(self.scenario.ids / 2);
+            let middle = self.database.tables[number].key_of(self.scenario.ids / 2);
             let starts = if self.rng.random() { vec![middle] } else { Vec::new() };
             scopes.push(SnapshotScope {
                 table,
@@ -288,8 +300,11 @@ impl<'a> Life<'a> {
             .progress()
             .iter()
             .any(|p| matches!(p.state, CopyState::Running | CopyState::Paused));
-        let waiting =
-            !self.asked.is_empty() || !self.replies.is_empty() || self.outlet.is_asked() || self.outlet.has_reply();
+        let waiting = !self.asked.is_empty()
+            || self.store.is_asked()
+            || !self.replies.is_empty()
+            || self.outlet.is_asked()
+            || self.outlet.has_reply();
         delivered && !copying && !waiting && !self.outlet.has_uncommitted() && !self.engine.has_news()
     }
 
@@ -333,15 +348,32 @@ impl<'a> Life<'a> {
                 copied,
             )?;
         }
+        self.count();
         self.trace.number(self.database.end());
         Ok(Summary {
             trace: self.trace.0,
             events: self.outlet.committed.len() as u64,
-            reads_repeated: self.summary.reads_repeated + self.engine.counters().reads_repeated,
-            repairs: self.summary.repairs + self.engine.counters().repairs_queued,
             ..self.summary
         })
     }
+}
+
+/// The database before the life: some of its rows are there.
+fn filled(scenario: &Scenario, rng: &mut SmallRng) -> Database {
+    let first_xid = rng.random_range(3..50);
+    let mut database = match scenario.source {
+        Source::WriteTimes => Database::partitioned(scenario.tables, first_xid),
+        _ => Database::new(scenario.tables, first_xid),
+    };
+    for table in 0..scenario.tables {
+        for id in 0..scenario.ids {
+            if rng.random_range(0..3) > 0 {
+                let xid = database.begin(vec![Write::Put { table, id, big: true }]);
+                database.commit(xid, true);
+            }
+        }
+    }
+    database
 }
 
 fn open_cursor(scenario: &Scenario, database: &Database, from: &ResumePoint<ModelPosition>, run: u128) -> Cursor {

@@ -3,6 +3,7 @@
 //! Either a changefeed (per transaction and key only the last state) or a log of cells with their write times.
 
 use highwater_core::change::{Change, ChangeVersion, LogItem};
+use highwater_core::schema::SchemaFingerprint;
 use highwater_testkit::model::log::LoggedOp;
 use highwater_testkit::model::write_times::with_write_times;
 use highwater_testkit::model::{Database, LogRecord, ModelPosition};
@@ -18,7 +19,8 @@ pub struct UnorderedCursor {
     pending: Vec<Change<ModelPosition>>,
     /// Delivered, may come again.
     delivered: Vec<Change<ModelPosition>>,
-    announced: Vec<bool>,
+    /// Per table, the shape that was announced last.
+    announced: Vec<Option<SchemaFingerprint>>,
     resolved: u64,
     write_times: bool,
 }
@@ -30,7 +32,7 @@ impl UnorderedCursor {
             taken: from as usize,
             pending: Vec::new(),
             delivered: Vec::new(),
-            announced: vec![false; database.tables.len()],
+            announced: vec![None; database.tables.len()],
             resolved: from,
             write_times,
         }
@@ -62,7 +64,7 @@ impl UnorderedCursor {
                     continue;
                 };
                 if self.write_times {
-                    last.push(with_write_times(delivered));
+                    last.push(with_write_times(delivered, Some(&change.op)));
                     continue;
                 }
                 delivered.version = ChangeVersion::At(u128::from(commit));
@@ -71,6 +73,36 @@ impl UnorderedCursor {
             }
             self.pending.extend(last);
         }
+    }
+
+    /// A changefeed delivers a table's new shape once everything before it is complete. Cells with write times come as they
+    /// come.
+    fn is_held_back(&self, database: &Database, at: usize) -> bool {
+        let change = &self.pending[at];
+        if self.write_times {
+            return false;
+        }
+        let table = database.tables.iter().find(|table| table.shape().id == change.table());
+        let shaped_at = table.and_then(|table| {
+            let mut shapes = table.shapes.iter().zip(&table.shaped_at);
+            shapes.find(|(shape, _)| shape.fingerprint() == change.schema.fingerprint())
+        });
+        shaped_at.is_some_and(|(_, at)| self.resolved + 1 < *at)
+    }
+
+    /// Appends a change, with its shape if another was announced last.
+    fn push(&mut self, database: &Database, change: Change<ModelPosition>, items: &mut Vec<LogItem<ModelPosition>>) {
+        let shape = Some(change.schema.fingerprint());
+        let number = database
+            .tables
+            .iter()
+            .position(|table| table.shape().id == change.table());
+        if let Some(announced) = number.and_then(|number| self.announced.get_mut(number))
+            && std::mem::replace(announced, shape) != shape
+        {
+            items.push(LogItem::Schema(change.schema.clone()));
+        }
+        items.push(LogItem::Change(change));
     }
 
     /// Delivers up to `items_max` changes in any order, now and then one again, now and then progress.
@@ -85,19 +117,19 @@ impl UnorderedCursor {
         for _ in 0..items_max {
             if !self.delivered.is_empty() && rng.random_range(0..6) == 0 {
                 let again = self.delivered[rng.random_range(0..self.delivered.len())].clone();
-                items.push(LogItem::Change(again));
-            } else if !self.pending.is_empty() {
-                let change = self.pending.swap_remove(rng.random_range(0..self.pending.len()));
-                if let Some(number) = database.table_number(&change.schema.name)
-                    && !std::mem::replace(&mut self.announced[number], true)
-                {
-                    items.push(LogItem::Schema(change.schema.clone()));
-                }
-                self.delivered.push(change.clone());
-                items.push(LogItem::Change(change));
-            } else {
+                self.push(database, again, items);
+                continue;
+            }
+            if self.pending.is_empty() {
                 break;
             }
+            let at = rng.random_range(0..self.pending.len());
+            if self.is_held_back(database, at) {
+                continue;
+            }
+            let change = self.pending.swap_remove(at);
+            self.delivered.push(change.clone());
+            self.push(database, change, items);
         }
         let complete = self
             .pending

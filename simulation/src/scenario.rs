@@ -73,6 +73,8 @@ pub struct Scenario {
     pub steps: u32,
     /// Of 100 commits, how many stay invisible for a while.
     pub invisible_percent: u32,
+    /// One in how many looks at invisible commits makes one of them visible.
+    pub reveals_one_in: u32,
     /// Of 1,000 steps, how many crash.
     pub crash_permille: u32,
     /// Of 100 marks and reads, how many fail.
@@ -87,36 +89,15 @@ impl Scenario {
     /// Draws a scenario.
     pub fn draw(seed: u64) -> (Scenario, SmallRng) {
         let mut rng = SmallRng::seed_from_u64(seed ^ 0x9e37_79b9_7f4a_7c15);
-        let source = match rng.random_range(0..11) {
+        let source = match rng.random_range(0..12) {
             0..4 => Source::MarksInLog,
             4..6 => Source::MarksAtPositions,
             6 => Source::OneOrder,
-            7 => Source::ExportedSnapshot,
-            8 => Source::WriteTimes,
+            7..9 => Source::ExportedSnapshot,
+            9 => Source::WriteTimes,
             _ => Source::Moments,
         };
-        let pick = |rng: &mut SmallRng, choices: &[u32]| choices[rng.random_range(0..choices.len())];
-        let fallback = if source == Source::ExportedSnapshot {
-            AsOfFallback::Windows
-        } else {
-            AsOfFallback::ReadAgain
-        };
-        let settings = EngineSettings {
-            windows_max: pick(&mut rng, &[1, 2, 4, 8]),
-            reads_max: pick(&mut rng, &[1, 2, 4]),
-            chunk_rows_start: pick(&mut rng, &[1, 2, 3, 5]),
-            chunk_rows_min: 1,
-            chunk_rows_max: pick(&mut rng, &[1, 3, 8]),
-            chunk_bytes_max: 1 << 20,
-            chunk_time_target_us: 2_000,
-            touched_keys_max: pick(&mut rng, &[2, 100, 100]),
-            reads_repeated_max: 3,
-            forwarded_runs_max: pick(&mut rng, &[2, 64, 64]),
-            remembered_keys_max: pick(&mut rng, &[3, 1_000, 1_000]),
-            repair_keys_max: pick(&mut rng, &[1, 4]),
-            repair_queue_max: pick(&mut rng, &[REPAIR_QUEUE_TINY, 100, 100]),
-            as_of_fallback: fallback,
-        };
+        let settings = limits(source, &mut rng);
         let scenario = Scenario {
             source,
             tables: rng.random_range(1..=2),
@@ -127,6 +108,7 @@ impl Scenario {
             } else {
                 0
             },
+            reveals_one_in: pick(&mut rng, &[1, 1, 12]),
             crash_permille: pick(&mut rng, &[0, 10, 40]),
             fault_percent: pick(&mut rng, &[0, 0, 10]),
             partial_percent: if source == Source::Moments {
@@ -137,5 +119,34 @@ impl Scenario {
             settings,
         };
         (scenario, rng)
+    }
+}
+
+fn pick(rng: &mut SmallRng, choices: &[u32]) -> u32 {
+    choices[rng.random_range(0..choices.len())]
+}
+
+/// Limits so tight that they are reached, or not.
+fn limits(source: Source, rng: &mut SmallRng) -> EngineSettings {
+    EngineSettings {
+        windows_max: pick(rng, &[1, 2, 4, 8]),
+        reads_max: pick(rng, &[1, 2, 4]),
+        chunk_rows_start: pick(rng, &[1, 2, 3, 5]),
+        chunk_rows_min: 1,
+        chunk_rows_max: pick(rng, &[1, 3, 8]),
+        chunk_bytes_max: 1 << 20,
+        chunk_time_target_us: 2_000,
+        touched_keys_max: pick(rng, &[2, 100, 100]),
+        reads_repeated_max: 3,
+        forwarded_runs_max: pick(rng, &[2, 64, 64]),
+        remembered_keys_max: pick(rng, &[3, 6, 1_000]),
+        // A run of a few keys has about 60 bytes.
+        spill_bytes_max: pick(rng, &[0, 150, 1 << 20, 1 << 20]).into(),
+        repair_keys_max: pick(rng, &[1, 4]),
+        repair_queue_max: pick(rng, &[REPAIR_QUEUE_TINY, 100, 100]),
+        as_of_fallback: match source {
+            Source::ExportedSnapshot => AsOfFallback::Windows,
+            _ => AsOfFallback::ReadAgain,
+        },
     }
 }

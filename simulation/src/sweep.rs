@@ -19,6 +19,10 @@ pub struct Totals {
     pub reads_repeated: u64,
     /// Keys that were read on their own.
     pub repairs: u64,
+    /// Runs of remembered keys that left memory.
+    pub runs_spilled: u64,
+    /// Times that what was remembered was given up.
+    pub memory_overflows: u64,
 }
 
 /// A life that went wrong.
@@ -75,6 +79,8 @@ impl Totals {
         self.crashes += u64::from(summary.crashes);
         self.reads_repeated += summary.reads_repeated;
         self.repairs += summary.repairs;
+        self.runs_spilled += summary.runs_spilled;
+        self.memory_overflows += summary.memory_overflows;
     }
 
     fn merge(&mut self, other: &Totals) {
@@ -83,5 +89,7 @@ impl Totals {
         self.crashes += other.crashes;
         self.reads_repeated += other.reads_repeated;
         self.repairs += other.repairs;
+        self.runs_spilled += other.runs_spilled;
+        self.memory_overflows += other.memory_overflows;
     }
 }

@@ -61,6 +61,16 @@ impl Trace {
                 self.number(request.chunk.0);
                 self.number(u64::from(request.rows_max));
             }
+            Action::Spill { run, entries } => {
+                self.number(run.0);
+                entries.iter().for_each(|entry| self.bytes(&entry.value));
+            }
+            Action::Recall { chunk, runs, digests } => {
+                self.number(chunk.0);
+                runs.iter().for_each(|run| self.number(run.0));
+                digests.iter().for_each(|digest| self.number(*digest));
+            }
+            Action::Forget(run) => self.number(run.0),
             Action::SaveCheckpoint { id, checkpoint } => {
                 self.number(id.0);
                 self.bytes(&checkpoint.bytes);

@@ -17,7 +17,13 @@ fn every_life_converges_and_nothing_stale_is_ever_sent() {
     }
     let seeds = number_from("HIGHWATER_SEEDS").unwrap_or(200_000);
     match sweep(seeds, |seed| live(seed, &|_| {})) {
-        Ok(totals) => println!("{totals:?}"),
+        Ok(totals) => {
+            println!("{totals:?}");
+            assert!(
+                seeds < 1_000 || totals.runs_spilled > 0 && totals.memory_overflows > 0,
+                "nothing was spilled, or the cap was never reached"
+            );
+        }
         Err(failure) => panic!("SEED={} {}", failure.seed, failure.what),
     }
 }

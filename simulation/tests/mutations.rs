@@ -41,3 +41,33 @@ fn a_partial_row_that_is_not_read_again_is_noticed() {
 fn a_split_transaction_resumed_at_the_wrong_change_is_noticed() {
     first_failure(Mutation::SplitOrdinal);
 }
+
+#[test]
+fn remembered_keys_that_are_not_asked_back_are_noticed() {
+    first_failure(Mutation::RecallOfRuns);
+}
+
+#[test]
+fn a_row_left_under_its_old_key_is_noticed() {
+    first_failure(Mutation::OldKey);
+}
+
+#[test]
+fn a_chunk_of_an_outdated_shape_is_noticed() {
+    first_failure(Mutation::ShapeCheck);
+}
+
+#[test]
+fn a_deletion_of_a_range_or_partition_that_is_not_remembered_is_noticed() {
+    first_failure(Mutation::DeletionOfMany);
+}
+
+#[test]
+fn a_checkpoint_that_forgets_what_may_be_invisible_is_noticed() {
+    first_failure(Mutation::ForwardedInCheckpoint);
+}
+
+#[test]
+fn a_checkpoint_that_counts_open_windows_as_read_is_noticed() {
+    first_failure(Mutation::OpenWindowInCheckpoint);
+}

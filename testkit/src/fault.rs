@@ -12,6 +12,7 @@ use highwater_core::connector::{
 use highwater_core::position::{MarkId, MarkPlace, ResumePoint, RunId};
 use highwater_core::schema::{Key, TableName};
 use highwater_core::source_block::SourceBlock;
+use highwater_core::spill::{Spill, SpillEntry, SpillRun};
 use highwater_core::{Error, ErrorKind, Result};
 
 /// A call that can fail.
@@ -35,6 +36,10 @@ pub enum Operation {
     Mark,
     /// [`WatermarkWriter::visibility_horizon`].
     VisibilityHorizon,
+    /// [`Spill::write`].
+    WriteRun,
+    /// [`Spill::recall`].
+    Recall,
 }
 
 /// When a fault strikes.
@@ -67,17 +72,33 @@ impl FaultPlan {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn next_of(&self, operation: Operation) -> Option<(Strike, Error)> {
+        let (strike, kind) = self.lock().get_mut(&operation).and_then(VecDeque::pop_front)?;
+        Some((strike, Error::new(kind, format!("injected fault in {operation:?}"))))
+    }
+
     async fn around<T>(&self, operation: Operation, call: impl Future<Output = Result<T>>) -> Result<T> {
-        let fault = self.lock().get_mut(&operation).and_then(VecDeque::pop_front);
-        let Some((strike, kind)) = fault else { return call.await };
+        let Some((strike, error)) = self.next_of(operation) else {
+            return call.await;
+        };
         if strike == Strike::After {
             call.await?;
         }
-        Err(Error::new(kind, format!("injected fault in {operation:?}")))
+        Err(error)
+    }
+
+    fn around_blocking<T>(&self, operation: Operation, call: impl FnOnce() -> Result<T>) -> Result<T> {
+        let Some((strike, error)) = self.next_of(operation) else {
+            return call();
+        };
+        if strike == Strike::After {
+            call()?;
+        }
+        Err(error)
     }
 }
 
-/// A connector, log, chunk reader or mark writer with faults around it.
+/// A connector, log, chunk reader, mark writer or store of runs with faults around it.
 #[derive(Debug)]
 pub struct Faulty<T> {
     inner: T,
@@ -195,5 +216,21 @@ impl<W: WatermarkWriter> WatermarkWriter for Faulty<W> {
         self.plan
             .around(Operation::VisibilityHorizon, self.inner.visibility_horizon())
             .await
+    }
+}
+
+impl<S: Spill> Spill for Faulty<S> {
+    fn write(&mut self, run: SpillRun, entries: &[SpillEntry]) -> Result<()> {
+        let (plan, inner) = (&self.plan, &mut self.inner);
+        plan.around_blocking(Operation::WriteRun, || inner.write(run, entries))
+    }
+
+    fn recall(&mut self, runs: &[SpillRun], digests: &[u64]) -> Result<Vec<SpillEntry>> {
+        let (plan, inner) = (&self.plan, &mut self.inner);
+        plan.around_blocking(Operation::Recall, || inner.recall(runs, digests))
+    }
+
+    fn forget(&mut self, run: SpillRun) {
+        self.inner.forget(run);
     }
 }

@@ -6,7 +6,9 @@
 pub mod connector_suite;
 pub mod fake;
 pub mod fault;
+pub mod memory_spill;
 pub mod model;
 pub mod oracle;
 pub mod sink_suite;
+pub mod spill_suite;
 pub mod transport_suite;

@@ -11,6 +11,7 @@ use crate::connector::{ChunkRequest, ChunkScope};
 use crate::dblog::input::SnapshotId;
 use crate::position::MarkId;
 use crate::schema::{SchemaFingerprint, TableName, TableSchema};
+use crate::spill::{SpillEntry, SpillRun};
 
 /// One thing to do, in order. `P` is the connector's position.
 #[derive(Debug, Clone)]
@@ -29,6 +30,26 @@ pub enum Action<P> {
     },
     /// Read a chunk, then tell [`crate::dblog::input::Input::ChunkRead`].
     ReadChunk(ChunkRequest),
+    /// Keep a run of what is remembered in the [`crate::spill::Spill`], then tell [`crate::dblog::input::Input::Spilled`], or
+    /// [`crate::dblog::input::Input::SpillFailed`]. This, `Recall` and `Forget` are done in the order in which they are asked.
+    Spill {
+        /// Its number.
+        run: SpillRun,
+        /// What is in it.
+        entries: Vec<SpillEntry>,
+    },
+    /// Ask runs what they have under these digests, then tell [`crate::dblog::input::Input::Recalled`], or
+    /// [`crate::dblog::input::Input::SpillFailed`].
+    Recall {
+        /// The chunk whose keys are meant.
+        chunk: ChunkId,
+        /// Which runs.
+        runs: Vec<SpillRun>,
+        /// Digests of keys.
+        digests: Vec<u64>,
+    },
+    /// Drop a run; no answer.
+    Forget(SpillRun),
     /// Commit this checkpoint in one transaction with every event emitted before it and after the checkpoint before, then
     /// tell [`crate::dblog::input::Input::CheckpointSaved`].
     SaveCheckpoint {
@@ -106,7 +127,7 @@ pub struct Report {
     /// The chunk, where one is concerned.
     pub chunk: Option<ChunkId>,
     /// A stable name: `view_behind_log`, `chunk_failed`, `chunk_without_progress`, `table_without_key`,
-    /// `change_without_key`, `repair_queue_full`.
+    /// `change_without_key`, `repair_queue_full`, `spill_failed`, `copy_by_windows`.
     pub code: String,
     /// What happened and what to do; no values.
     pub message: String,

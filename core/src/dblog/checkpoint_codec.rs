@@ -16,14 +16,15 @@ use crate::dblog::copy::{CopyCounts, CopyState, KeyQueue, TableCopy};
 use crate::dblog::engine::Engine;
 use crate::dblog::forwarded::Forwarded;
 use crate::dblog::input::SnapshotId;
+use crate::dblog::mutation::Mutation;
 use crate::dblog::settings::{AsOfFallback, EngineSettings};
 use crate::dblog::window::{Part, Segment, Touch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::position::{InsideTransaction, Position, ResumePoint, TransactionId};
 use crate::schema::Key;
 
-/// The form written by this release. Earlier ones are read as long as a release says so.
-pub const CHECKPOINT_VERSION: u32 = 1;
+/// The form written by this release. Version 1, which says nothing of what a copy's keys mean, is read too.
+pub const CHECKPOINT_VERSION: u32 = 2;
 
 pub(super) fn save<P: Position>(engine: &Engine<P>) -> Checkpoint {
     let mut out = Writer::default();
@@ -31,7 +32,8 @@ pub(super) fn save<P: Position>(engine: &Engine<P>) -> Checkpoint {
     for number in [engine.next_chunk, engine.next_mark, engine.next_snapshot] {
         out.number(number);
     }
-    write_runs(&mut out, engine.forwarded.runs());
+    let forgets = engine.mutated.breaks(Mutation::ForwardedInCheckpoint);
+    write_runs(&mut out, if forgets { &[] } else { engine.forwarded.runs() });
     out.list(engine.known.iter(), |out, table| out.table(table));
     out.list(engine.copies.iter(), |out, copy| write_copy(out, engine, copy));
     write_remembered(&mut out, engine);
@@ -53,6 +55,8 @@ pub(super) fn restore<P: Position>(
     let resume = read_resume(&mut input)?;
     let mut engine = Engine::new(settings, kind, reconcile, resume);
     engine.dirty = false;
+    // A moment that another run read at is gone with it.
+    engine.moments_over = reconcile == Reconcile::AsOf && engine.settings.as_of_fallback == AsOfFallback::Windows;
     engine.next_chunk = input.number()?;
     engine.next_mark = input.number()?;
     engine.next_snapshot = input.number()?;
@@ -60,7 +64,7 @@ pub(super) fn restore<P: Position>(
     engine.known = input.list(Reader::table)?.into_iter().collect();
     let copies = input.number()?;
     for _ in 0..copies {
-        let copy = read_copy(&mut input, &mut engine)?;
+        let copy = read_copy(&mut input, &mut engine, checkpoint.version)?;
         engine.copies.push(copy);
     }
     read_remembered(&mut input, &mut engine)?;
@@ -78,7 +82,7 @@ fn check_origin(kind: &str, checkpoint: &Checkpoint) -> Result<()> {
         .with("connector", kind)
         .with_fix("give this connector a name of its own"));
     }
-    if checkpoint.version != CHECKPOINT_VERSION {
+    if !(1..=CHECKPOINT_VERSION).contains(&checkpoint.version) {
         return Err(Error::new(
             ErrorKind::Unsuitable,
             "the checkpoint has a form that this release does not read",
@@ -155,6 +159,7 @@ fn write_copy<P: Position>(out: &mut Writer, engine: &Engine<P>, copy: &TableCop
         .windows
         .iter()
         .filter(|w| w.snapshot == copy.snapshot && w.slot == copy.slot)
+        .filter(|_| !engine.mutated.breaks(Mutation::OpenWindowInCheckpoint))
         .map(|w| &w.part);
     let mut segments: Vec<&Segment> = Vec::new();
     let mut keys: Vec<&Key> = Vec::new();
@@ -173,9 +178,10 @@ fn write_copy<P: Position>(out: &mut Writer, engine: &Engine<P>, copy: &TableCop
         out.option(segment.through.as_ref(), |out, key| out.key(key));
     });
     out.list(keys.into_iter(), |out, key| out.key(key));
+    out.option(copy.basis.as_ref(), |out, basis| out.number(*basis));
 }
 
-fn read_copy<P: Position>(input: &mut Reader<'_>, engine: &mut Engine<P>) -> Result<TableCopy> {
+fn read_copy<P: Position>(input: &mut Reader<'_>, engine: &mut Engine<P>, version: u32) -> Result<TableCopy> {
     let snapshot = SnapshotId(input.number()?);
     let table = input.table()?;
     let slot = engine.slot(&table);
@@ -197,7 +203,11 @@ fn read_copy<P: Position>(input: &mut Reader<'_>, engine: &mut Engine<P>) -> Res
     })?;
     let mut keys = KeyQueue::default();
     input.list(Reader::key)?.into_iter().for_each(|key| keys.push(key));
-    let as_of_window = engine.reconcile == Reconcile::AsOf && engine.settings.as_of_fallback == AsOfFallback::Windows;
+    let basis = if version >= 2 {
+        input.option(Reader::number)?
+    } else {
+        None
+    };
     if engine.reconcile == Reconcile::Version {
         engine.cells.entry(slot).or_default();
     }
@@ -207,12 +217,9 @@ fn read_copy<P: Position>(input: &mut Reader<'_>, engine: &mut Engine<P>) -> Res
         table,
         condition,
         whole,
-        way: if as_of_window {
-            Reconcile::Window
-        } else {
-            engine.reconcile
-        },
+        way: engine.way_of_new_copies(),
         again: false,
+        basis,
         state,
         todo: segments.into(),
         keys,
@@ -224,11 +231,11 @@ fn read_copy<P: Position>(input: &mut Reader<'_>, engine: &mut Engine<P>) -> Res
 
 fn write_remembered<P: Position>(out: &mut Writer, engine: &Engine<P>) {
     let entries = engine.remembered.after(&engine.resume.position);
-    out.list(entries.into_iter(), |out, (slot, key, commit, touch)| {
+    out.list(entries.into_iter(), |out, (slot, key, news)| {
         out.table(&engine.tables[slot].name);
         out.key(key);
-        out.octets(&commit.encode());
-        out.flag(touch == Touch::Whole);
+        out.octets(&news.commit.encode());
+        out.flag(news.touch == Touch::Whole);
     });
 }
 

@@ -100,8 +100,11 @@ impl<P: Position> Engine<P> {
             let slot = self.windows[at].slot;
             return self.fail_table(slot, trouble.0, trouble.1, actions);
         }
-        if self.windows[at].shape_differs(&rows.schema) {
-            return self.restart(at, false);
+        if self.shape_is_outdated(at, &rows.schema, moment.as_ref()) {
+            return self.read_for_shape(at, actions);
+        }
+        if !self.keeps_its_basis(at, &rows, actions) {
+            return;
         }
         self.narrow(at, &rows);
         if let ReadView::Transactions(view) = &rows.view
@@ -110,6 +113,9 @@ impl<P: Position> Engine<P> {
             self.windows[at].view = Some(view.clone());
         }
         self.windows[at].hold(rows, moment);
+        if self.windows[at].way == Reconcile::AsOf {
+            self.judge_as_of(at, actions);
+        }
         self.ask_high(at, actions);
         if self.open.is_none() {
             self.close_due(actions);
@@ -159,16 +165,7 @@ impl<P: Position> Engine<P> {
         window.reads_repeated += 1;
         if window.way == Reconcile::AsOf && self.settings.as_of_fallback == AsOfFallback::Windows {
             // The moment that the reader sees is behind what is remembered, and will stay so.
-            let (snapshot, slot) = (window.snapshot, window.slot);
-            self.restart(at, false);
-            let copy = self
-                .copies
-                .iter_mut()
-                .find(|copy| copy.snapshot == snapshot && copy.slot == slot);
-            if let Some(copy) = copy {
-                copy.way = Reconcile::Window;
-            }
-            return;
+            return self.end_moments(actions);
         }
         if window.reads_repeated == self.settings.reads_repeated_max.max(1) {
             let message = format!(
@@ -269,25 +266,6 @@ impl<P: Position> Engine<P> {
     pub(super) fn shrink_chunk(&mut self, chunk: ChunkId) {
         if let Some(at) = self.window_at(chunk) {
             self.restart(at, true);
-        }
-    }
-
-    /// Past the cap of what is remembered: reads that relied on it are done again, or become windows.
-    pub(super) fn memory_overflowed(&mut self) {
-        if self.settings.as_of_fallback == AsOfFallback::Windows {
-            for copy in &mut self.copies {
-                copy.way = Reconcile::Window;
-            }
-        }
-        while let Some(at) = self.windows.iter().position(|window| {
-            window.way == Reconcile::AsOf
-                && (self.settings.as_of_fallback == AsOfFallback::Windows
-                    || window
-                        .held
-                        .as_ref()
-                        .is_some_and(|held| held.at.as_ref() < Some(self.remembered.floor())))
-        }) {
-            self.restart(at, false);
         }
     }
 

@@ -6,6 +6,7 @@ use std::mem;
 use crate::change::{Change, ChangeVersion, Op};
 use crate::connector::{ChunkRows, Reconcile};
 use crate::dblog::action::{Action, Certificate};
+use crate::dblog::cell_verdict::CellJudge;
 use crate::dblog::copy::TableCopy;
 use crate::dblog::engine::Engine;
 use crate::dblog::mutation::Mutation;
@@ -29,7 +30,7 @@ impl<P: Position> Engine<P> {
         let Some(held) = &window.held else { return false };
         match window.way {
             Reconcile::Window => window.high.seen_at.is_some(),
-            Reconcile::AsOf => held.at.as_ref().is_none_or(|moment| *moment <= self.delivered),
+            Reconcile::AsOf => !window.recalling && held.at.as_ref().is_none_or(|moment| *moment <= self.delivered),
             Reconcile::Version => true,
         }
     }
@@ -37,15 +38,18 @@ impl<P: Position> Engine<P> {
     fn close(&mut self, at: usize, actions: &mut Vec<Action<P>>) {
         let unproven = self.windows[at].way == Reconcile::Window && self.windows[at].low.seen_at.is_none();
         let held = self.windows[at].held.as_ref();
-        if unproven || held.is_none_or(|held| self.windows[at].shape_differs(&held.rows.schema)) {
+        if unproven {
             return self.restart(at, false);
+        }
+        if held.is_none_or(|held| self.shape_is_outdated(at, &held.rows.schema, held.at.as_ref())) {
+            return self.read_for_shape(at, actions);
         }
         let mut window = self.windows.remove(at);
         let Some(mut held) = window.held.take() else { return };
         let mut repairs: Vec<Key> = Vec::new();
         match window.way {
-            Reconcile::Window => {}
-            Reconcile::AsOf => self.judge_as_of(&window, &mut held),
+            // Judged when the rows came, and by the log ever since.
+            Reconcile::Window | Reconcile::AsOf => {}
             Reconcile::Version => {
                 self.judge_cells(&window, &mut held, &mut repairs);
                 self.outdate_others(&window, &held);
@@ -73,16 +77,6 @@ impl<P: Position> Engine<P> {
         }
         self.emit_rows(&window, held, actions);
         actions.push(Action::Certificate(certificate));
-    }
-
-    /// The chunk's shape is newer than the log's if they differ: the log has said nothing else since before the read.
-    fn adopt_shape(&mut self, window: &Window<P>, held: &Held<P>, actions: &mut Vec<Action<P>>) {
-        let schema = &held.rows.schema;
-        let survives = held.rows_dropped < held.rows.rows.len() as u64;
-        if survives && self.tables[window.slot].shape != Some(schema.fingerprint()) {
-            self.take_shape(window.slot, schema);
-            actions.push(Action::Schema(schema.clone()));
-        }
     }
 
     fn certify(&self, window: &Window<P>, held: &Held<P>) -> Certificate {
@@ -113,36 +107,6 @@ impl<P: Position> Engine<P> {
         }
     }
 
-    /// Drops the rows whose key the log delivered with a commit after the chunk's moment.
-    fn judge_as_of(&self, window: &Window<P>, held: &mut Held<P>) {
-        let Some(moment) = held.at.clone() else { return };
-        if self.mutated.breaks(Mutation::WindowRule) {
-            return;
-        }
-        if self
-            .remembered
-            .truncated(window.slot)
-            .is_some_and(|truncated| *truncated > moment)
-        {
-            return held.drop_all();
-        }
-        let mut gone = Vec::new();
-        for (at, key, _) in held.keyed_rows() {
-            let Some(key) = key else { continue };
-            if let Some((commit, touch)) = self.remembered.last(window.slot, &key)
-                && *commit > moment
-            {
-                gone.push((at, key, touch));
-            }
-        }
-        for (at, key, touch) in gone {
-            held.drop_row(at);
-            if touch == Touch::Partial {
-                held.repairs.insert(key.as_bytes().to_vec());
-            }
-        }
-    }
-
     /// Drops the cells (and rows) that the log delivered newer.
     fn judge_cells(&self, window: &Window<P>, held: &mut Held<P>, repairs: &mut Vec<Key>) {
         let Some(memory) = self.cells.get(&window.slot) else {
@@ -157,11 +121,12 @@ impl<P: Position> Engine<P> {
             Part::Segment(_) if !again => 0,
             _ => window.asked_at,
         };
+        let judge = CellJudge::new(memory, &held.rows.schema, since);
         let mut judged: Vec<(usize, Option<RowImage>)> = Vec::new();
         for (at, key, row) in held.keyed_rows() {
             let Some(key) = key else { continue };
             let versions = held.rows.versions.as_ref().and_then(|versions| versions.get(at));
-            let verdict = memory.judge(&held.rows.schema, &key, row, versions, since);
+            let verdict = judge.judge(&key, row, versions);
             if verdict.read_again {
                 repairs.push(key);
             }
@@ -179,8 +144,10 @@ impl<P: Position> Engine<P> {
     /// one: its rows do not leave, and are read again.
     fn outdate_others(&mut self, window: &Window<P>, held: &Held<P>) {
         let by_key = |window: &Window<P>| matches!(window.part, Part::Keys(_));
+        // Segments of a copy do not overlap, unless the table is being read a second time.
+        let again = self.copy_mut(window).is_some_and(|copy| copy.again);
         for other in self.windows.iter_mut().filter(|other| other.slot == window.slot) {
-            let disjoint = other.snapshot == window.snapshot && !by_key(other) && !by_key(window);
+            let disjoint = other.snapshot == window.snapshot && !again && !by_key(other) && !by_key(window);
             if disjoint {
                 continue;
             }

@@ -110,6 +110,8 @@ pub(super) struct TableCopy {
     pub way: Reconcile,
     /// Whether its segments are being read a second time, because too many keys had to be.
     pub again: bool,
+    /// What its keys mean ([`crate::dblog::shapes::basis_of`]), once something was read.
+    pub basis: Option<u64>,
     pub state: CopyState,
     pub todo: VecDeque<Segment>,
     pub keys: KeyQueue,
@@ -156,6 +158,18 @@ impl TableCopy {
         for part in std::mem::take(&mut self.waiting) {
             self.give_back(part);
         }
+    }
+
+    /// Begins again at the table's first row, with keys that mean something else; not if a person chose a range.
+    pub(super) fn begin_anew(&mut self, basis: u64) -> bool {
+        let may = self.whole || self.condition.is_some();
+        if may {
+            self.basis = Some(basis);
+            self.keys.clear();
+            self.waiting.clear();
+            self.todo = VecDeque::from([Segment::default()]);
+        }
+        may
     }
 
     pub(super) fn end(&mut self, state: CopyState) {

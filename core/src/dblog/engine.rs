@@ -16,21 +16,25 @@ use crate::dblog::input::Input;
 use crate::dblog::mutation::{Mutated, Mutation};
 use crate::dblog::remembered::Remembered;
 use crate::dblog::settings::EngineSettings;
+use crate::dblog::shapes::ShapeId;
+use crate::dblog::spilled::Spilled;
 use crate::dblog::window::Window;
 use crate::error::{Error, Result};
 use crate::position::{InsideTransaction, Position, ResumePoint, TransactionId};
-use crate::schema::{SchemaFingerprint, TableId, TableName, TableSchema};
+use crate::schema::{TableId, TableName, TableSchema};
 
 /// Finished copies that [`Engine::progress`] still tells of.
 pub const FINISHED_COPIES_SHOWN_MAX: usize = 64;
 
 /// A table that the engine has met.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct Table<P> {
     pub name: TableName,
     pub id: Option<TableId>,
     /// The shape that its events follow now.
-    pub shape: Option<SchemaFingerprint>,
+    pub shape: Option<ShapeId>,
+    /// When an event of that shape committed (`AsOf`); `None`: after every moment.
+    pub shape_at: Option<P>,
 }
 
 /// What the engine did, for metrics.
@@ -46,6 +50,10 @@ pub struct EngineCounters {
     pub chunks_restarted: u64,
     /// Keys that were queued for a read of their own.
     pub repairs_queued: u64,
+    /// Runs of remembered keys that were sent outside memory.
+    pub runs_spilled: u64,
+    /// Times that what an `AsOf` copy remembers was given up: at the cap, or because it could not be kept outside memory.
+    pub memory_overflows: u64,
 }
 
 /// Snapshot plus log as a state machine; see [`crate::dblog`] for the rules and why they hold.
@@ -64,7 +72,7 @@ pub struct Engine<P> {
     pub(super) events: u64,
     pub(super) forwarded: Forwarded,
     // Tables.
-    pub(super) tables: Vec<Table>,
+    pub(super) tables: Vec<Table<P>>,
     pub(super) slots: HashMap<TableName, usize>,
     pub(super) last_slot: Option<(Arc<TableSchema>, usize)>,
     pub(super) known: BTreeSet<TableName>,
@@ -77,6 +85,11 @@ pub struct Engine<P> {
     pub(super) quiet: bool,
     // The other two ways.
     pub(super) remembered: Remembered<P>,
+    pub(super) spilled: Spilled<P>,
+    /// The log says of each change when it was, and neither orders them nor delivers them once.
+    pub(super) unordered: bool,
+    /// No chunk is read as of a moment any more.
+    pub(super) moments_over: bool,
     pub(super) newest_moment: Option<P>,
     pub(super) cells: HashMap<usize, CellMemory>,
     // Numbers.
@@ -117,6 +130,9 @@ impl<P: Position> Engine<P> {
             turn: 0,
             quiet: reconcile == Reconcile::Window,
             remembered: Remembered::new(position, settings.remembered_keys_max),
+            spilled: Spilled::new(),
+            unordered: false,
+            moments_over: false,
             newest_moment: None,
             cells: HashMap::new(),
             next_chunk: 1,
@@ -200,6 +216,9 @@ impl<P: Position> Engine<P> {
             Input::Snapshot(scopes) => self.snapshot_requested(scopes, actions),
             Input::Control(control) => self.control(control, actions),
             Input::VisibilityHorizon(horizon) => self.forwarded.forget_below(horizon),
+            Input::Spilled(run) => self.spilled(run),
+            Input::Recalled { chunk, entries } => self.recalled(chunk, &entries, actions),
+            Input::SpillFailed { message } => self.spill_failed(&message, actions),
             Input::CheckpointDue => self.checkpoint_due(actions)?,
             Input::CheckpointSaved(id) => self.checkpoint_saved(id, actions)?,
         }
@@ -308,6 +327,7 @@ impl<P: Position> Engine<P> {
             name: name.clone(),
             id: None,
             shape: None,
+            shape_at: None,
         });
         self.slots.insert(name.clone(), self.tables.len() - 1);
         self.tables.len() - 1

@@ -9,6 +9,7 @@ use crate::connector::ChunkRows;
 use crate::error::Class;
 use crate::position::{MarkId, MarkPlace};
 use crate::schema::{Key, TableName};
+use crate::spill::{SpillEntry, SpillRun};
 
 /// A request for a copy, numbered by the engine; unique over the life of a connector's checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -106,6 +107,21 @@ pub enum Input<P> {
     /// ([`crate::connector::WatermarkWriter::visibility_horizon`]); `u64::MAX` where commit order is visibility order.
     /// Sent now and then also while nothing is copied, it keeps what is remembered of forwarded transactions small.
     VisibilityHorizon(u64),
+    /// A run that was to be kept outside memory ([`crate::dblog::action::Action::Spill`]) is.
+    Spilled(SpillRun),
+    /// What was asked of runs ([`crate::dblog::action::Action::Recall`]).
+    Recalled {
+        /// For which chunk.
+        chunk: ChunkId,
+        /// What they have.
+        entries: Vec<SpillEntry>,
+    },
+    /// A run could not be kept, or runs not be asked: no room, a disk that fails. Nothing is lost: what relied on them is
+    /// read again.
+    SpillFailed {
+        /// For reports; no values.
+        message: String,
+    },
     /// Enough was emitted (bytes, rows or time) to be committed: save a checkpoint now, inside a transaction if need be.
     CheckpointDue,
     /// That checkpoint and every event emitted before it are durable.

@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the log's items do to the engine while there is more to do than to pass them on.
 
-use std::sync::Arc;
-
-use crate::change::{Change, ChangeVersion, LogItem, Op};
+use crate::change::{Change, ChangeVersion, DeletionScope, LogItem, Op};
 use crate::connector::Reconcile;
 use crate::dblog::action::Action;
 use crate::dblog::engine::Engine;
 use crate::dblog::mutation::Mutation;
 use crate::dblog::window::{Stage, Touch};
 use crate::position::{MarkId, Position, TransactionId};
-use crate::schema::TableSchema;
 
 impl<P: Position> Engine<P> {
     /// Everything in the log but changes.
@@ -81,7 +78,7 @@ impl<P: Position> Engine<P> {
         }
         self.resume.inside = self.skip.clone();
         if self.reconcile == Reconcile::AsOf {
-            self.raise_floor();
+            self.raise_floor(actions);
         }
         if !self.windows.is_empty() {
             self.reach(None, actions);
@@ -119,27 +116,6 @@ impl<P: Position> Engine<P> {
         }
     }
 
-    fn announced(&mut self, schema: Arc<TableSchema>, actions: &mut Vec<Action<P>>) {
-        let slot = self.slot_of(&schema);
-        // A table that was renamed: windows under its old name learn that its shape is another now.
-        let renamed = self
-            .tables
-            .iter()
-            .position(|table| table.id == Some(schema.id) && table.name != schema.name);
-        for slot in [Some(slot), renamed].into_iter().flatten() {
-            self.take_shape(slot, &schema);
-        }
-        actions.push(Action::Schema(schema));
-    }
-
-    /// The table's events follow this shape from here on.
-    pub(super) fn take_shape(&mut self, slot: usize, schema: &TableSchema) {
-        self.tables[slot].shape = Some(schema.fingerprint());
-        for window in self.windows.iter_mut().filter(|window| window.slot == slot) {
-            window.note_shape(schema.fingerprint());
-        }
-    }
-
     /// A change while windows are open, a split transaction is skipped to, or the way is not `Window`.
     pub(super) fn change(&mut self, change: Change<P>, actions: &mut Vec<Action<P>>) {
         self.events += 1;
@@ -151,17 +127,23 @@ impl<P: Position> Engine<P> {
         match self.reconcile {
             Reconcile::Window => {}
             Reconcile::AsOf => {
-                if !self.remember(slot, &change) {
+                if !self.remember(slot, &change, actions) {
                     self.counters.repeats_dropped += 1;
                     return;
                 }
             }
             Reconcile::Version => {
-                if let Some(memory) = self.cells.get_mut(&slot) {
+                let of_many =
+                    matches!(&change.version, ChangeVersion::Deletion { scope, .. } if **scope != DeletionScope::Row);
+                let forgotten = of_many && self.mutated.breaks(Mutation::DeletionOfMany);
+                if let Some(memory) = self.cells.get_mut(&slot).filter(|_| !forgotten) {
                     memory.record(&change, self.events);
                     self.bound_cells(slot);
                 }
             }
+        }
+        if self.reconcile != Reconcile::Window {
+            self.tell_shape(slot, &change, actions);
         }
         if self
             .windows
@@ -201,7 +183,7 @@ impl<P: Position> Engine<P> {
             );
             return;
         };
-        let old_key = change.old_key();
+        let old_key = change.old_key().filter(|_| !self.mutated.breaks(Mutation::OldKey));
         let touch = if change.is_partial() {
             Touch::Partial
         } else {
@@ -220,56 +202,6 @@ impl<P: Position> Engine<P> {
         }
         for chunk in overrun {
             self.shrink_chunk(chunk);
-        }
-    }
-
-    /// Remembers a change for chunks read as of an earlier moment; `false` if it is a repeat.
-    fn remember(&mut self, slot: usize, change: &Change<P>) -> bool {
-        let unordered = matches!(change.version, ChangeVersion::At(_));
-        let commit = &change.commit;
-        if unordered && *commit <= self.delivered {
-            return false;
-        }
-        if change.op == Op::Truncate {
-            self.remembered.record_truncate(slot, commit);
-        }
-        if let Some(key) = change.key() {
-            let known = self.remembered.last(slot, &key);
-            if unordered && known.is_some_and(|(known, _)| known >= commit) {
-                return false;
-            }
-            let touch = if change.is_partial() {
-                Touch::Partial
-            } else {
-                Touch::Whole
-            };
-            self.remembered.record(slot, key, commit, touch);
-        }
-        if let Some(old_key) = change.old_key() {
-            self.remembered.record(slot, old_key, commit, Touch::Whole);
-        }
-        if self.remembered.overflows(&self.delivered) {
-            self.memory_overflowed();
-        }
-        true
-    }
-
-    /// No read under way, and none to come, can be older than this: what lies before needs no memory.
-    pub(super) fn raise_floor(&mut self) {
-        let mut floor = if self.copies.iter().all(|copy| !copy.has_reads_to_come()) && self.windows.is_empty() {
-            Some(self.delivered.clone())
-        } else {
-            self.newest_moment.clone()
-        };
-        for window in self.windows.iter().filter(|window| window.way == Reconcile::AsOf) {
-            let oldest = match &window.held {
-                Some(held) => held.at.clone(),
-                None => window.moment_floor.clone(),
-            };
-            floor = floor.min(oldest);
-        }
-        if let Some(floor) = floor {
-            self.remembered.raise(floor.min(self.delivered.clone()));
         }
     }
 }

@@ -36,13 +36,15 @@
 //! is read again also outside windows: nothing downstream has the columns under that key.
 //!
 //! *Shapes*: between the marks the last shape that the table took on must be the chunk's, else it is read again. If there
-//! was none, the chunk's own is at least as new as the log's and is adopted before its rows.
+//! was none, the chunk's own is at least as new as the log's and is adopted before its rows. A copy whose table is replaced,
+//! or gets another key, begins anew: its stretches say nothing of the rows that are there now (`shapes.rs`).
 //!
 //! # The other two ways
 //!
 //! `AsOf`: a chunk is the state at T. Its rows leave once the log is proven delivered up to T; a key that the log
-//! delivered with a later commit keeps what it has. See `remembered.rs`. That memory is capped and not spilled to disk: past the
-//! cap the floor rises and what relied on it is read again at a newer T (or between marks).
+//! delivered with a later commit keeps what it has. See `remembered.rs` and `as_of_side.rs`. That memory spills to a store of
+//! runs ([`crate::spill::Spill`]) and has a cap. At the cap, where the store fails and after a crash, what is unfinished
+//! becomes ordinary windows, or, on a source without marks, is read again at a newer T ([`AsOfFallback`]).
 //! `Version`: every cell carries its write time; see `cell_memory.rs`. Log events pass unjudged (the source repeats and does
 //! not order them, and each carries its write times), a chunk's cells leave only if nothing newer of them has left.
 //!
@@ -54,8 +56,10 @@
 //! The source is acknowledged only when a checkpoint is durable, up to that checkpoint's position between transactions.
 
 pub mod action;
+mod as_of_side;
 mod byte_form;
 mod cell_memory;
+mod cell_verdict;
 pub mod checkpoint_codec;
 mod chunk_side;
 pub mod chunk_sizer;
@@ -73,6 +77,8 @@ mod remembered;
 mod requests;
 mod row_index;
 pub mod settings;
+mod shapes;
+mod spilled;
 mod window;
 
 pub use copy::{CopyState, SnapshotProgress};

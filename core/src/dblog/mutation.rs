@@ -14,17 +14,35 @@ pub enum Mutation {
     RereadAfterPartial,
     /// A transaction that was split is skipped to by one change too many.
     SplitOrdinal,
+    /// What left memory for runs is not asked about a chunk's keys.
+    RecallOfRuns,
+    /// A row that moved leaves its old key in open windows.
+    OldKey,
+    /// A chunk leaves in the shape that it was read in, whatever left meanwhile.
+    ShapeCheck,
+    /// A deletion of a range or partition is passed on and not remembered.
+    DeletionOfMany,
+    /// A checkpoint says nothing of transactions that may still be invisible.
+    ForwardedInCheckpoint,
+    /// A checkpoint counts open windows as read.
+    OpenWindowInCheckpoint,
 }
 
 impl Mutation {
     /// Every mutation.
     #[cfg(feature = "mutations")]
-    pub const ALL: [Mutation; 5] = [
+    pub const ALL: [Mutation; 11] = [
         Mutation::WindowRule,
         Mutation::ReadViewCheck,
         Mutation::CheckpointBeforeAcknowledge,
         Mutation::RereadAfterPartial,
         Mutation::SplitOrdinal,
+        Mutation::RecallOfRuns,
+        Mutation::OldKey,
+        Mutation::ShapeCheck,
+        Mutation::DeletionOfMany,
+        Mutation::ForwardedInCheckpoint,
+        Mutation::OpenWindowInCheckpoint,
     ];
 }
 

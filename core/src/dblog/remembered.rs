@@ -1,40 +1,142 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What an `AsOf` engine remembers of the log: per key, when it last changed.
 //!
-//! Complete for every change that was delivered and committed after `floor`. A chunk read at T may be judged by it if
-//! T >= `floor`: a key remembered with a later commit than T has left newer than the chunk's row. Commits at or before
-//! the log's proven progress need no memory to be told from repeats. Held in memory only, up to a cap; past it the floor
-//! rises to the log's proven progress, and chunks that were read below it are read again.
+//! Complete for every change that was delivered and committed after `floor`: the newest part here, older parts in runs of
+//! a [`crate::spill::Spill`] (`spilled.rs`). A chunk read at T may be judged by it if T >= `floor`: a key remembered with a
+//! later commit than T has left newer than the chunk's row. Commits at or before the log's proven progress need no memory
+//! to be told from repeats, so those may leave memory for a run. Past the cap the floor rises to the log's proven progress,
+//! and chunks that were read below it are read again.
+
+use std::hash::{DefaultHasher, Hasher};
 
 use crate::dblog::window::{KeyMap, Touch};
 use crate::schema::Key;
 
+/// When a key last changed, and whether its whole row left since it is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KeyNews<P> {
+    pub commit: P,
+    pub touch: Touch,
+}
+
+impl<P: Clone + Ord> KeyNews<P> {
+    /// Takes in what else is known of the key.
+    pub(super) fn merge(&mut self, commit: &P, touch: Touch) {
+        if self.commit < *commit {
+            self.commit = commit.clone();
+        }
+        if touch == Touch::Whole {
+            self.touch = Touch::Whole;
+        }
+    }
+}
+
+/// Keys of several tables with what is remembered of each.
 #[derive(Debug)]
-struct TableMemory<P> {
-    keys: KeyMap<(P, Touch)>,
-    truncated: Option<P>,
+pub(super) struct KeyTables<P> {
+    tables: Vec<KeyMap<KeyNews<P>>>,
+    len: usize,
+}
+
+impl<P> Default for KeyTables<P> {
+    fn default() -> Self {
+        KeyTables {
+            tables: Vec::new(),
+            len: 0,
+        }
+    }
+}
+
+impl<P: Clone + Ord> KeyTables<P> {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn get(&self, slot: usize, key: &Key) -> Option<&KeyNews<P>> {
+        self.tables.get(slot)?.get(key)
+    }
+
+    fn record(&mut self, slot: usize, key: Key, commit: &P, touch: Touch) -> Touch {
+        if self.tables.len() <= slot {
+            self.tables.resize_with(slot + 1, KeyMap::default);
+        }
+        let mut added = 0;
+        let known = self.tables[slot].entry(key).or_insert_with(|| {
+            added = 1;
+            KeyNews {
+                commit: commit.clone(),
+                touch,
+            }
+        });
+        known.merge(commit, touch);
+        self.len += added;
+        known.touch
+    }
+
+    /// Keeps what `keep` says; gives the rest.
+    fn part(&mut self, keep: impl Fn(&KeyNews<P>) -> bool) -> KeyTables<P> {
+        let mut gone = KeyTables::default();
+        for (slot, table) in self.tables.iter_mut().enumerate() {
+            let leaves: KeyMap<KeyNews<P>> = table.extract_if(|_, news| !keep(news)).collect();
+            gone.len += leaves.len();
+            gone.tables.resize_with(slot, KeyMap::default);
+            gone.tables.push(leaves);
+        }
+        self.len -= gone.len;
+        gone
+    }
+
+    fn retain(&mut self, keep: impl Fn(&KeyNews<P>) -> bool) {
+        self.len = 0;
+        for table in &mut self.tables {
+            table.retain(|_, news| keep(news));
+            self.len += table.len();
+        }
+    }
+
+    /// All of it, in an order that depends on nothing but the set.
+    pub(super) fn sorted(&self) -> Vec<(usize, &Key, &KeyNews<P>)> {
+        let all = self.tables.iter().enumerate();
+        let mut entries: Vec<_> = all
+            .flat_map(|(slot, table)| table.iter().map(move |(key, news)| (slot, key, news)))
+            .collect();
+        entries.sort_by(|a, b| (a.0, a.1.as_bytes()).cmp(&(b.0, b.1.as_bytes())));
+        entries
+    }
+}
+
+/// What a key is found by in a run. Only this run of the program reads it.
+pub(super) fn digest(slot: usize, key: &Key) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&(slot as u64).to_be_bytes());
+    hasher.write(key.as_bytes());
+    hasher.finish()
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Remembered<P> {
-    tables: Vec<TableMemory<P>>,
+    keys: KeyTables<P>,
+    truncated: Vec<Option<P>>,
     floor: P,
-    len: usize,
     keys_max: usize,
     prune_at: usize,
+    /// At this many keys it is worth a look whether enough may leave for a run.
+    part_at: usize,
 }
 
 const PRUNE_FIRST_AT: usize = 1_024;
 
 impl<P: Clone + Ord> Remembered<P> {
     pub(super) fn new(floor: P, keys_max: u32) -> Self {
+        let keys_max = keys_max as usize;
         Remembered {
-            tables: Vec::new(),
+            keys: KeyTables::default(),
+            truncated: Vec::new(),
             floor,
-            len: 0,
-            keys_max: keys_max as usize,
+            keys_max,
             prune_at: PRUNE_FIRST_AT,
+            part_at: keys_max / 2,
         }
     }
 
@@ -42,44 +144,27 @@ impl<P: Clone + Ord> Remembered<P> {
         &self.floor
     }
 
-    fn table(&mut self, slot: usize) -> &mut TableMemory<P> {
-        while self.tables.len() <= slot {
-            self.tables.push(TableMemory {
-                keys: KeyMap::default(),
-                truncated: None,
-            });
-        }
-        &mut self.tables[slot]
-    }
-
-    /// When the key last changed, and whether its whole row left since the floor.
-    pub(super) fn last(&self, slot: usize, key: &Key) -> Option<(&P, Touch)> {
-        let (commit, touch) = self.tables.get(slot)?.keys.get(key)?;
-        Some((commit, *touch))
+    /// What memory has of the key.
+    pub(super) fn last(&self, slot: usize, key: &Key) -> Option<&KeyNews<P>> {
+        self.keys.get(slot, key)
     }
 
     pub(super) fn truncated(&self, slot: usize) -> Option<&P> {
-        self.tables.get(slot)?.truncated.as_ref()
+        self.truncated.get(slot)?.as_ref()
     }
 
-    pub(super) fn record(&mut self, slot: usize, key: Key, commit: &P, touch: Touch) {
-        let mut added = 0;
-        let known = self.table(slot).keys.entry(key).or_insert_with(|| {
-            added = 1;
-            (commit.clone(), touch)
-        });
-        if known.0 < *commit {
-            known.0 = commit.clone();
-        }
-        if touch == Touch::Whole {
-            known.1 = Touch::Whole;
-        }
-        self.len += added;
+    /// Takes in a change of a key; whether its whole row left since it is remembered.
+    pub(super) fn record(&mut self, slot: usize, key: Key, commit: &P, touch: Touch) -> Touch {
+        self.keys.record(slot, key, commit, touch)
     }
 
     pub(super) fn record_truncate(&mut self, slot: usize, commit: &P) {
-        let truncated = &mut self.table(slot).truncated;
-        if truncated.as_ref().is_none_or(|known| known < commit) {
+        if self.truncated.len() <= slot {
+            self.truncated.resize(slot + 1, None);
+        }
+        if let Some(truncated) = self.truncated.get_mut(slot)
+            && truncated.as_ref().is_none_or(|known| known < commit)
+        {
             *truncated = Some(commit.clone());
         }
     }
@@ -89,43 +174,71 @@ impl<P: Clone + Ord> Remembered<P> {
         if self.floor < floor {
             self.floor = floor;
         }
-        if self.len >= self.prune_at {
+        // The log is complete further than before: more may leave.
+        self.part_at = self.keys_max / 2;
+        if self.keys.len() >= self.prune_at {
             self.prune();
         }
     }
 
-    /// Whether the cap is passed by what is remembered for chunks; then `delivered` becomes the floor. What changed after
-    /// `delivered` is kept in any case, or repeats could not be told from news: the source bounds it by how often it says
-    /// how far it is complete.
-    pub(super) fn overflows(&mut self, delivered: &P) -> bool {
-        if self.len <= self.keys_max || self.floor >= *delivered {
-            return false;
+    /// Whether memory, with the `leaving` keys that are on their way to a run, passes the cap. What changed after the log's
+    /// proven progress may have to stay in any case, or repeats could not be told from news: the source bounds it by how
+    /// often it says how far it is complete.
+    pub(super) fn is_full(&self, leaving: usize) -> bool {
+        self.keys.len() + leaving > self.keys_max
+    }
+
+    /// Keys that may leave memory for a run, once there are enough: those that changed at or before `delivered`, or all
+    /// where repeats need not be told from news.
+    pub(super) fn part_for_run(&mut self, delivered: Option<&P>) -> Option<KeyTables<P>> {
+        if self.keys.len() <= self.part_at {
+            return None;
         }
-        self.floor = delivered.clone();
+        let may_leave = |news: &KeyNews<P>| delivered.is_none_or(|delivered| news.commit <= *delivered);
+        let step = (self.keys_max / 8).max(1);
+        let leaving = self.keys.tables.iter().flat_map(KeyMap::values);
+        if leaving.filter(|news| may_leave(news)).count() < step {
+            self.part_at = self.keys.len() + step;
+            return None;
+        }
+        self.part_at = self.keys_max / 2;
+        let floor = self.floor.clone();
+        let mut leaving = self.keys.part(|news| !may_leave(news));
+        leaving.retain(|news| news.commit > floor);
+        (leaving.len() > 0).then_some(leaving)
+    }
+
+    /// Nothing is known any more of what changed at or before `floor`.
+    pub(super) fn lose(&mut self, floor: P) {
+        if self.floor < floor {
+            self.floor = floor;
+        }
+        self.part_at = self.keys_max / 2;
         self.prune();
-        true
+    }
+
+    /// The same, and nothing of what changed later.
+    pub(super) fn clear(&mut self, floor: P) {
+        self.keys = KeyTables::default();
+        self.truncated.clear();
+        self.lose(floor);
     }
 
     fn prune(&mut self) {
-        self.len = 0;
-        for table in &mut self.tables {
-            table.keys.retain(|_, (commit, _)| *commit > self.floor);
-            if table.truncated.as_ref().is_some_and(|at| *at <= self.floor) {
-                table.truncated = None;
+        let floor = &self.floor;
+        self.keys.retain(|news| news.commit > *floor);
+        for truncated in &mut self.truncated {
+            if truncated.as_ref().is_some_and(|at| at <= floor) {
+                *truncated = None;
             }
-            self.len += table.keys.len();
         }
-        self.prune_at = (self.len * 2).max(PRUNE_FIRST_AT);
+        self.prune_at = (self.keys.len() * 2).max(PRUNE_FIRST_AT);
     }
 
     /// Keys by table that changed after `position`, in an order that depends on nothing but the set.
-    pub(super) fn after(&self, position: &P) -> Vec<(usize, &Key, &P, Touch)> {
-        let mut entries: Vec<(usize, &Key, &P, Touch)> = Vec::new();
-        for (slot, table) in self.tables.iter().enumerate() {
-            let later = table.keys.iter().filter(|(_, (commit, _))| commit > position);
-            entries.extend(later.map(|(key, (commit, touch))| (slot, key, commit, *touch)));
-        }
-        entries.sort_by(|a, b| (a.0, a.1.as_bytes()).cmp(&(b.0, b.1.as_bytes())));
+    pub(super) fn after(&self, position: &P) -> Vec<(usize, &Key, &KeyNews<P>)> {
+        let mut entries = self.keys.sorted();
+        entries.retain(|(_, _, news)| news.commit > *position);
         entries
     }
 }

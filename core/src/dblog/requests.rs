@@ -40,8 +40,9 @@ impl<P: Position> Engine<P> {
             table: self.tables[slot].name.clone(),
             condition: None,
             whole: false,
-            way: self.reconcile,
+            way: self.way_of_new_copies(),
             again: false,
+            basis: None,
             state: CopyState::Running,
             todo: VecDeque::new(),
             keys: KeyQueue::default(),
@@ -108,6 +109,8 @@ impl<P: Position> Engine<P> {
     pub(super) fn control(&mut self, control: Control, actions: &mut Vec<Action<P>>) {
         self.dirty = true;
         match control {
+            // Nobody asked for the engine's own repairs, and without them rows would stay partial.
+            Control::Pause(SnapshotId::REPAIRS) | Control::Cancel(SnapshotId::REPAIRS) => {}
             Control::Pause(snapshot) => self.hold_back(snapshot, CopyState::Running, CopyState::Paused),
             Control::Resume(snapshot) => self.hold_back(snapshot, CopyState::Paused, CopyState::Running),
             Control::Cancel(snapshot) => {
@@ -191,6 +194,7 @@ impl<P: Position> Engine<P> {
             reads_repeated: 0,
             asked_at: 0,
             moment_floor: None,
+            recalling: false,
         };
         if window.way == Reconcile::Window {
             let mark = MarkId(self.next_mark);
@@ -267,16 +271,7 @@ impl<P: Position> Engine<P> {
         message: &str,
         actions: &mut Vec<Action<P>>,
     ) {
-        while let Some(at) = self
-            .windows
-            .iter()
-            .position(|w| w.snapshot == snapshot && w.slot == slot)
-        {
-            let window = self.windows.remove(at);
-            if window.stage == Stage::Reading {
-                self.orphans.insert(window.chunk);
-            }
-        }
+        self.drop_windows(snapshot, slot);
         let Some(copy) = self
             .copies
             .iter_mut()
@@ -295,6 +290,16 @@ impl<P: Position> Engine<P> {
             code: code.to_owned(),
             message: message.to_owned(),
         }));
+    }
+
+    /// Gives up the windows of a copy, and what they were to read.
+    pub(super) fn drop_windows(&mut self, snapshot: SnapshotId, slot: usize) {
+        let is_of_it = |window: &mut Window<P>| window.snapshot == snapshot && window.slot == slot;
+        for window in self.windows.extract_if(.., is_of_it) {
+            if window.stage == Stage::Reading {
+                self.orphans.insert(window.chunk);
+            }
+        }
     }
 
     /// Copies that have nothing left are over; a snapshot is done when all of its copies are.

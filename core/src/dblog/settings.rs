@@ -38,8 +38,11 @@ pub struct EngineSettings {
     /// Runs of forwarded transactions that are told apart; past it neighbours are taken as one, which only makes the
     /// check of read views stricter.
     pub forwarded_runs_max: u32,
-    /// Keys (and deletions) that the `AsOf` and `Version` ways remember of the log.
+    /// Keys (and deletions) that the `AsOf` and `Version` ways remember of the log in memory.
     pub remembered_keys_max: u32,
+    /// Bytes of what an `AsOf` copy remembers outside memory; the driver opens its [`crate::spill::Spill`] with it. 0: memory
+    /// only.
+    pub spill_bytes_max: u64,
     /// Keys in one repair read.
     pub repair_keys_max: u32,
     /// Keys of a table that may wait for repair; past it the whole table is read again instead.
@@ -62,6 +65,7 @@ impl Default for EngineSettings {
             reads_repeated_max: 20,
             forwarded_runs_max: 1_024,
             remembered_keys_max: 1_000_000,
+            spill_bytes_max: 1 << 30,
             repair_keys_max: 256,
             repair_queue_max: 50_000,
             as_of_fallback: AsOfFallback::ReadAgain,

@@ -3,16 +3,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, DefaultHasher};
-use std::sync::Arc;
 
 use crate::change::ChunkId;
 use crate::connector::{ChunkRows, ChunkScope, Reconcile};
 use crate::dblog::forwarded::Forwarded;
 use crate::dblog::input::SnapshotId;
 use crate::dblog::row_index::RowIndex;
+use crate::dblog::shapes::ShapeId;
 use crate::image::RowImage;
 use crate::position::{MarkId, TransactionSnapshot};
-use crate::schema::{Key, SchemaFingerprint, TableSchema};
+use crate::schema::{Key, TableSchema};
 
 /// Hash maps whose behaviour does not differ from run to run. Nothing depends on their order of iteration.
 pub(super) type KeyMap<V> = HashMap<Key, V, BuildHasherDefault<DefaultHasher>>;
@@ -191,7 +191,7 @@ pub(super) struct Window<P> {
     pub view: Option<TransactionSnapshot>,
     pub touched: Touched,
     /// The last shape that the table took on since the window was opened, if any.
-    pub shape_news: Option<SchemaFingerprint>,
+    pub shape_news: Option<ShapeId>,
     pub held: Option<Held<P>>,
     pub rows_max: u32,
     pub reads_repeated: u32,
@@ -199,6 +199,8 @@ pub(super) struct Window<P> {
     pub asked_at: u64,
     /// The newest moment that any read had seen when this one was asked for (`AsOf`).
     pub moment_floor: Option<P>,
+    /// What runs outside memory know of its keys is being asked (`AsOf`).
+    pub recalling: bool,
 }
 
 impl<P: Clone + Ord> Window<P> {
@@ -266,13 +268,13 @@ impl<P: Clone + Ord> Window<P> {
     }
 
     /// Takes note that the table has (or had) another shape inside the window.
-    pub(super) fn note_shape(&mut self, shape: SchemaFingerprint) {
+    pub(super) fn note_shape(&mut self, shape: ShapeId) {
         self.shape_news = Some(shape);
     }
 
     /// Whether rows of `schema` would leave behind events of another, newer shape.
-    pub(super) fn shape_differs(&self, schema: &Arc<TableSchema>) -> bool {
-        self.shape_news.is_some_and(|news| news != schema.fingerprint())
+    pub(super) fn shape_differs(&self, schema: &TableSchema) -> bool {
+        self.shape_news.is_some_and(|news| news != ShapeId::of(schema))
     }
 
     /// Marks at positions count as seen once everything up to there was delivered.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An engine on a stage: lines of a transcript in, lines out. One table `public.t` of columns id, a, b.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,13 +10,14 @@ use highwater_core::checkpoint::{Checkpoint, CheckpointId};
 use highwater_core::connector::{ChunkRows, ChunkScope, Reconcile};
 use highwater_core::dblog::action::Action;
 use highwater_core::dblog::input::{Control, Input, SnapshotId, SnapshotRows, SnapshotScope};
-use highwater_core::dblog::{Engine, EngineSettings};
+use highwater_core::dblog::{AsOfFallback, Engine, EngineSettings};
 use highwater_core::error::Class;
 use highwater_core::image::{Cell, CellRef, RowImage, RowImageBuilder};
 use highwater_core::position::{
     MarkId, MarkPlace, Position, ReadView, ResumePoint, TransactionId, TransactionSnapshot,
 };
 use highwater_core::schema::{Column, Key, TableId, TableName, TableSchema};
+use highwater_core::spill::{SpillEntry, SpillRun};
 use highwater_core::value::{ColumnDecoder, ValueError, ValueType, ValueWriter};
 
 /// A position that is a number.
@@ -54,7 +56,12 @@ impl ColumnDecoder for TextDecoder {
 pub fn shape(number: u64) -> Arc<TableSchema> {
     let column = |name: &str| Column {
         name: name.to_owned(),
-        database_type: format!("text{number}"),
+        // The key stays what it is.
+        database_type: if name == "id" {
+            "text".to_owned()
+        } else {
+            format!("text{number}")
+        },
         value_type: ValueType::String,
         nullable: true,
         decoder: Arc::new(TextDecoder),
@@ -107,9 +114,14 @@ pub struct Stage {
     pub engine: Engine<At>,
     way: Reconcile,
     settings: EngineSettings,
+    /// The table's name and number.
+    name: String,
+    table: u64,
     shape: Arc<TableSchema>,
     open: (u64, u64, u64),
     saved: Option<Checkpoint>,
+    runs: BTreeMap<SpillRun, Vec<SpillEntry>>,
+    recalls: BTreeMap<ChunkId, Vec<SpillEntry>>,
 }
 
 impl Default for Stage {
@@ -123,9 +135,13 @@ impl Default for Stage {
             engine: Engine::new(settings.clone(), "stage", Reconcile::Window, ResumePoint::at(At(0))),
             way: Reconcile::Window,
             settings,
+            name: "t".to_owned(),
+            table: 1,
             shape: shape(1),
             open: (0, 0, 0),
             saved: None,
+            runs: BTreeMap::new(),
+            recalls: BTreeMap::new(),
         }
     }
 }
@@ -148,8 +164,16 @@ impl Stage {
         match words.as_slice() {
             ["way", way] => self.restage(way),
             ["limit", name, value] => self.limit(name, number(value)?),
+            ["name", name] => {
+                (*name).clone_into(&mut self.name);
+                Ok(Vec::new())
+            }
+            ["table", id] => {
+                self.table = number(id)?;
+                Ok(Vec::new())
+            }
             ["shape", shape_number] => {
-                self.shape = shape(number(shape_number)?);
+                self.shape = self.shape_of(number(shape_number)?);
                 self.log(LogItem::Schema(self.shape.clone()))
             }
             ["begin", transaction, "at", commit] => {
@@ -192,6 +216,15 @@ impl Stage {
                     message: "it failed".into(),
                 })
             }
+            ["spilled", run] => self.step(Input::Spilled(SpillRun(number(run)?))),
+            ["recalled", chunk] => {
+                let chunk = ChunkId(number(chunk)?);
+                let entries = self.recalls.remove(&chunk).ok_or("nothing was asked")?;
+                self.step(Input::Recalled { chunk, entries })
+            }
+            ["spill", "failed"] => self.step(Input::SpillFailed {
+                message: "no room".into(),
+            }),
             ["retry"] => self.step(Input::Retry),
             ["horizon", horizon] => self.step(Input::VisibilityHorizon(number(horizon)?)),
             ["checkpoint"] => self.step(Input::CheckpointDue),
@@ -205,6 +238,14 @@ impl Stage {
             ["crash"] => self.crash(),
             _ => Err("an unknown line".to_owned()),
         }
+    }
+
+    /// The table's shape of this number, under the name that it has now.
+    fn shape_of(&self, number: u64) -> Arc<TableSchema> {
+        let shape = shape(number);
+        let name = TableName::new("public", &self.name);
+        let columns = shape.columns.clone();
+        Arc::new(TableSchema::new(TableId(self.table), name, columns, vec![0]))
     }
 
     fn restage(&mut self, way: &str) -> Answer {
@@ -224,6 +265,8 @@ impl Stage {
             "touched_keys" => self.settings.touched_keys_max = value,
             "windows" => self.settings.windows_max = value,
             "reads" => self.settings.reads_max = value,
+            "remembered_keys" => self.settings.remembered_keys_max = value,
+            "fallback_to_windows" => self.settings.as_of_fallback = AsOfFallback::Windows,
             "repair_queue" => self.settings.repair_queue_max = value,
             _ => return Err("an unknown limit".to_owned()),
         }
@@ -294,7 +337,7 @@ impl Stage {
             _ => return Err("an unknown scope".to_owned()),
         };
         self.step(Input::Snapshot(vec![SnapshotScope {
-            table: TableName::new("public", "t"),
+            table: TableName::new("public", &self.name),
             rows,
         }]))
     }
@@ -311,7 +354,8 @@ impl Stage {
             (_, Some(at)) => ReadView::At(At(number(at)?)),
             _ => ReadView::Ordered,
         };
-        let schema = option(words, "shape").map_or(Ok(self.shape.clone()), |text| number(text).map(shape))?;
+        let schema =
+            option(words, "shape").map_or(Ok(self.shape.clone()), |text| number(text).map(|n| self.shape_of(n)))?;
         let versions = option(words, "times").map(|times| {
             let times: Arc<[Option<i64>]> = times.split(',').map(|time| time.parse().ok()).collect();
             rows.iter().map(|_| times.clone()).collect()
@@ -348,9 +392,30 @@ impl Stage {
     fn tell(&mut self, action: Action<At>) -> String {
         match action {
             Action::Emit(change) => tell_change(&change),
-            Action::Schema(schema) => format!("shape {}", schema.columns[0].database_type.trim_start_matches("text")),
+            Action::Schema(schema) => format!("shape {}", schema.columns[1].database_type.trim_start_matches("text")),
             Action::WriteMark { mark, chunk } => format!("write mark {} for chunk {}", mark.0, chunk.0),
             Action::ReadChunk(request) => format!("read chunk {}: {}", request.chunk.0, tell_scope(&request.scope)),
+            Action::Spill { run, entries } => {
+                let told = format!("spill run {}: {} keys", run.0, entries.len());
+                self.runs.insert(run, entries);
+                told
+            }
+            Action::Recall { chunk, runs, digests } => {
+                let told = format!(
+                    "recall for chunk {}: {} keys of {} runs",
+                    chunk.0,
+                    digests.len(),
+                    runs.len()
+                );
+                let entries = runs.iter().filter_map(|run| self.runs.get(run)).flatten();
+                let found = entries.filter(|entry| digests.contains(&entry.digest)).cloned();
+                self.recalls.insert(chunk, found.collect());
+                told
+            }
+            Action::Forget(run) => {
+                self.runs.remove(&run);
+                format!("forget run {}", run.0)
+            }
             Action::SaveCheckpoint { id, checkpoint } => {
                 self.saved = Some(checkpoint);
                 format!("save checkpoint {}", id.0)

@@ -12,6 +12,7 @@ use highwater_core::{Error, Result};
 use highwater_formats::Outcome;
 
 use super::capture::Capture;
+use super::spilling::Ask;
 use crate::crash_points::{Phase, reach};
 
 enum Encoded {
@@ -106,6 +107,9 @@ impl<C: SourceConnector> Capture<C> {
                 self.workers.mark(mark, chunk)?;
             }
             Action::ReadChunk(request) => self.workers.read(request)?,
+            Action::Spill { run, entries } => self.workers.spill(Ask::Write { run, entries })?,
+            Action::Recall { chunk, runs, digests } => self.workers.spill(Ask::Recall { chunk, runs, digests })?,
+            Action::Forget(run) => self.workers.spill(Ask::Forget(run))?,
             Action::SaveCheckpoint { id, checkpoint } => {
                 self.outbox.commit(id, checkpoint).await?;
                 // What was encoded before it goes with it.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_core::connector::{Catalog, LogReader, SourceConnector};
+use highwater_core::connector::{Catalog, LogReader, Reconcile, SourceConnector};
 use highwater_core::dblog::engine::Engine;
 use highwater_core::position::{ResumePoint, RunId};
 use highwater_core::transport::{Cleanup, TopicSpec, Writer};
@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use super::capture::{Capture, CaptureParts};
 use super::committer::{Committer, SAVED_MAX};
 use super::outbox::{Outbox, Spares};
+use super::spilling::SpillPlace;
 use super::workers::Workers;
 use super::{SourceTask, certificates_topic};
 use crate::shutdown::Shutdown;
@@ -52,7 +53,8 @@ impl<C: SourceConnector> SourceTask<C> {
             metrics: self.metrics.clone(),
         };
         let committer = tokio::spawn(committer.run());
-        let workers = Workers::start(&self.connector, opened.run, self.settings.engine.reads_max);
+        let spill = self.spill_place();
+        let workers = Workers::start(&self.connector, opened.run, self.settings.engine.reads_max, spill);
         let mut capture = Capture::new(
             self,
             CaptureParts {
@@ -81,6 +83,16 @@ impl<C: SourceConnector> SourceTask<C> {
         }
     }
 
+    /// Where what is remembered may go, on a source that needs it.
+    fn spill_place(&self) -> Option<SpillPlace> {
+        let as_of = self.connector.capabilities().reconcile == Reconcile::AsOf;
+        let folder = self.settings.spill_folder.clone().filter(|_| as_of)?;
+        Some(SpillPlace {
+            folder,
+            bytes_max: self.settings.engine.spill_bytes_max,
+        })
+    }
+
     /// Writer, checkpoint, catalogue, log, in this order: the writer fences every earlier one before the checkpoint is
     /// read, so nobody can move it afterwards.
     async fn open(&self) -> Result<Opened<C>> {
@@ -99,7 +111,10 @@ impl<C: SourceConnector> SourceTask<C> {
         let run = crate::chance::run_id();
         let reconcile = self.connector.capabilities().reconcile;
         let kind = self.connector.kind();
-        let settings = self.settings.engine.clone();
+        let mut settings = self.settings.engine.clone();
+        if self.spill_place().is_none() {
+            settings.spill_bytes_max = 0;
+        }
         let (engine, log) = match &stored {
             Some(checkpoint) => {
                 let engine = Engine::restore(settings, reconcile, kind, checkpoint)?;

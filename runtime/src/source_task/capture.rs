@@ -221,7 +221,10 @@ impl<C: SourceConnector> Capture<C> {
     }
 
     async fn worker_done(&mut self, done: Done<C::Position>) -> Result<()> {
-        if !matches!(done, Done::Failed { .. } | Done::Horizon(_)) {
+        if !matches!(
+            done,
+            Done::Failed { .. } | Done::Horizon(_) | Done::Spilled(_) | Done::Recalled { .. } | Done::SpillFailed(_)
+        ) {
             self.retry_wait = TICK;
         }
         match done {
@@ -245,6 +248,13 @@ impl<C: SourceConnector> Capture<C> {
                 self.step(Input::ChunkFailed { chunk, class, message }).await
             }
             Done::Split { table, starts } => self.cut(table, starts).await,
+            Done::Spilled(run) => self.step(Input::Spilled(run)).await,
+            Done::Recalled { chunk, entries } => self.step(Input::Recalled { chunk, entries }).await,
+            Done::SpillFailed(error) => {
+                tracing::warn!(%error, "remembered keys cannot be kept outside memory");
+                let message = error.to_string();
+                self.step(Input::SpillFailed { message }).await
+            }
             Done::Horizon(horizon) => self.step(Input::VisibilityHorizon(horizon)).await,
         }
     }

@@ -15,6 +15,7 @@
 //! thrown away whole and the next one begins at the checkpoint.
 //!
 //! Memory is bounded: one batch of the log, one chunk for each open window (the engine's settings), [`outbox`]'s queue.
+//! What a copy as of a moment remembers beyond that goes to files ([`crate::file_spill`]).
 
 mod act;
 mod attempt;
@@ -25,8 +26,10 @@ mod outbox;
 mod pace;
 mod requests;
 pub(crate) mod retry;
+mod spilling;
 mod workers;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,6 +88,9 @@ pub struct TaskSettings {
     pub retry: RetrySettings,
     /// The longest that draining may take.
     pub drain_max: Duration,
+    /// Where a copy that is read as of a moment may keep what it remembers of the log beyond its memory; memory only where
+    /// it is left out. Nobody else may use the folder.
+    pub spill_folder: Option<PathBuf>,
 }
 
 /// What a person asks of a running task.

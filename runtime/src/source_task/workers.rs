@@ -7,9 +7,12 @@ use highwater_core::change::ChunkId;
 use highwater_core::connector::{ChunkReader, ChunkRequest, ChunkRows, SourceConnector, WatermarkWriter};
 use highwater_core::position::{MarkId, MarkPlace, RunId};
 use highwater_core::schema::{Key, TableName};
+use highwater_core::spill::{SpillEntry, SpillRun};
 use highwater_core::{Error, ErrorKind, Result};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
+
+use super::spilling::{Ask, SpillPlace, serve};
 
 /// Requests that may wait for a reader, and marks that may wait for the writer. The engine keeps fewer windows open.
 const REQUESTS_MAX: usize = 1_024;
@@ -37,6 +40,15 @@ pub(crate) enum Done<P> {
     },
     /// Every transaction below is visible to every later read.
     Horizon(u64),
+    /// A run is kept outside memory.
+    Spilled(SpillRun),
+    /// What runs have of a chunk's keys.
+    Recalled {
+        chunk: ChunkId,
+        entries: Vec<SpillEntry>,
+    },
+    /// A run cannot be kept or asked.
+    SpillFailed(Error),
 }
 
 enum Read {
@@ -53,14 +65,20 @@ enum Write {
 pub(crate) struct Workers<P> {
     reads: mpsc::Sender<Read>,
     writes: mpsc::Sender<Write>,
+    spills: Option<mpsc::Sender<Ask>>,
     done: mpsc::Receiver<Done<P>>,
     _tasks: JoinSet<()>,
 }
 
 impl<P: Send + 'static> Workers<P> {
-    /// Starts `readers` chunk readers and one writer of marks. They connect when they have something to do, and again
-    /// after a failure.
-    pub(crate) fn start<C: SourceConnector<Position = P>>(connector: &Arc<C>, run: RunId, readers: u32) -> Self {
+    /// Starts `readers` chunk readers, one writer of marks, and the store of runs if it has a place. They connect when they
+    /// have something to do, and again after a failure.
+    pub(super) fn start<C: SourceConnector<Position = P>>(
+        connector: &Arc<C>,
+        run: RunId,
+        readers: u32,
+        spill: Option<SpillPlace>,
+    ) -> Self {
         let (reads, read_requests) = mpsc::channel(REQUESTS_MAX);
         let (writes, write_requests) = mpsc::channel(REQUESTS_MAX);
         let (results, done) = mpsc::channel(RESULTS_MAX);
@@ -69,10 +87,17 @@ impl<P: Send + 'static> Workers<P> {
         for _ in 0..readers.max(1) {
             tasks.spawn(read_chunks(connector.clone(), read_requests.clone(), results.clone()));
         }
-        tasks.spawn(write_marks(connector.clone(), run, write_requests, results));
+        tasks.spawn(write_marks(connector.clone(), run, write_requests, results.clone()));
+        let spills = spill.map(|place| {
+            let (spills, asks) = mpsc::channel(REQUESTS_MAX);
+            // It ends when nobody can ask any more: with the workers.
+            tasks.spawn_blocking(move || serve(&place, asks, &results));
+            spills
+        });
         Workers {
             reads,
             writes,
+            spills,
             done,
             _tasks: tasks,
         }
@@ -103,6 +128,14 @@ impl<P: Send + 'static> Workers<P> {
         self.writes
             .try_send(Write::Mark { mark, chunk })
             .map_err(|_| too_many("marks"))
+    }
+
+    pub(super) fn spill(&self, ask: Ask) -> Result<()> {
+        let spills = self
+            .spills
+            .as_ref()
+            .ok_or_else(|| Error::bug("a store of remembered keys was asked and there is none"))?;
+        spills.try_send(ask).map_err(|_| too_many("questions to the store"))
     }
 
     /// Asks for the horizon of visibility, unless much is waiting already.

@@ -193,6 +193,7 @@ pub fn settings() -> TaskSettings {
             give_up_after: ms(20_000),
         },
         drain_max: ms(5_000),
+        spill_folder: None,
     }
 }
 

@@ -11,8 +11,10 @@ use highwater_core::dblog::{Engine, EngineSettings};
 use highwater_core::image::CellRef;
 use highwater_core::position::ResumePoint;
 use highwater_core::schema::Key;
+use highwater_core::spill::Spill;
 
 use crate::connector_suite::{Harness, LogOf, PATIENCE, PositionOf, RUN, SuiteWrite, fill};
+use crate::memory_spill::MemorySpill;
 use crate::oracle::{CellState, LogRule, Oracle, Origin, RowState};
 
 const ROWS: u64 = 30;
@@ -26,6 +28,7 @@ struct Pump<H: Harness> {
     log: LogOf<H>,
     chunks: <H::Connector as SourceConnector>::Chunks,
     marks: Option<<H::Connector as SourceConnector>::Watermarks>,
+    spill: MemorySpill,
     events: Vec<Change<PositionOf<H>>>,
     done: Option<Outcome>,
 }
@@ -56,6 +59,15 @@ impl<H: Harness> Pump<H> {
                             rows,
                         });
                     }
+                    Action::Spill { run, entries } => {
+                        self.spill.write(run, &entries).unwrap();
+                        inputs.push_back(Input::Spilled(run));
+                    }
+                    Action::Recall { chunk, runs, digests } => {
+                        let entries = self.spill.recall(&runs, &digests).unwrap();
+                        inputs.push_back(Input::Recalled { chunk, entries });
+                    }
+                    Action::Forget(run) => self.spill.forget(run),
                     Action::SaveCheckpoint { id, .. } => inputs.push_back(Input::CheckpointSaved(id)),
                     Action::Acknowledge(position) => self.log.acknowledge(&position).await.unwrap(),
                     Action::Done { outcome, .. } => self.done = Some(outcome),
@@ -112,6 +124,7 @@ pub(super) async fn a_copy_under_writes_ends_in_the_tables_state<H: Harness>(har
         chunk_rows_start: 3,
         chunk_rows_max: 5,
         chunk_rows_min: 1,
+        remembered_keys_max: 8,
         ..EngineSettings::default()
     };
     let mut pump = Pump::<H> {
@@ -119,6 +132,7 @@ pub(super) async fn a_copy_under_writes_ends_in_the_tables_state<H: Harness>(har
         log,
         chunks: connector.open_chunks().await.unwrap(),
         marks: connector.open_watermarks(RUN).await.ok(),
+        spill: MemorySpill::new(1 << 20),
         events: Vec::new(),
         done: None,
     };

@@ -61,7 +61,7 @@ impl FakeLog {
         if self.way == FakeWay::WriteTimes {
             for item in items.iter_mut().skip(start) {
                 if let LogItem::Change(change) = item {
-                    *change = with_write_times(change.clone());
+                    *change = with_write_times(change.clone(), None);
                 }
             }
         }

@@ -7,7 +7,7 @@ use highwater_core::position::{MarkId, TransactionSnapshot};
 use highwater_core::schema::TableName;
 
 use crate::model::log::{LogRecord, LoggedChange, LoggedOp};
-use crate::model::rows::{ModelRow, ModelTable};
+use crate::model::rows::{BIG, ModelRow, ModelTable};
 
 /// A version of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,9 +50,21 @@ pub enum Write {
         /// Its new key.
         to: u64,
     },
+    /// Deletes the rows from `from` through `through`, which are of one partition, by one deletion.
+    DeleteRange {
+        /// Table number.
+        table: usize,
+        /// First row.
+        from: u64,
+        /// Last row.
+        through: u64,
+    },
     /// A change of a table that is not captured: counted by the log's reader, never delivered.
     Elsewhere,
 }
+
+/// By which transaction, where it committed, by which of its changes.
+type Made = (u64, u64, u64);
 
 #[derive(Debug, Clone)]
 struct OpenTransaction {
@@ -87,6 +99,15 @@ impl Database {
         }
     }
 
+    /// The same with tables that have partitions, as [`ModelTable::partitioned`] has them.
+    pub fn partitioned(tables: usize, first_xid: u64) -> Self {
+        let mut database = Database::new(tables, first_xid);
+        for table in &mut database.tables {
+            *table = ModelTable::partitioned(table.shape().id.0, table.name().clone());
+        }
+        database
+    }
+
     /// The end of the log.
     pub fn end(&self) -> u64 {
         self.log.len() as u64
@@ -113,6 +134,7 @@ impl Database {
             let rows: Vec<(usize, u64)> = match write {
                 Write::Put { table, id, .. } | Write::Delete { table, id } => vec![(table, id)],
                 Write::Move { table, id, to } => vec![(table, id), (table, to)],
+                Write::DeleteRange { table, from, through } => (from..=through).map(|id| (table, id)).collect(),
                 Write::Elsewhere => Vec::new(),
             };
             let free = |row: &(usize, u64)| self.locks.get(row).is_none_or(|holder| *holder == xid);
@@ -162,21 +184,7 @@ impl Database {
         let made = (xid, commit, changes.len() as u64 + 1);
         let (table, op) = match write {
             Write::Elsewhere => (0, LoggedOp::Elsewhere),
-            Write::Put { table, id, big } => {
-                let before = self.last(table, id).cloned();
-                let row = self.write_row(table, before.as_ref(), big);
-                self.push((table, id), made, Some(row.clone()));
-                let op = match before {
-                    None => LoggedOp::Insert { id, row },
-                    Some(_) => LoggedOp::Update {
-                        id,
-                        old: None,
-                        row,
-                        big_unchanged: !big,
-                    },
-                };
-                (table, op)
-            }
+            Write::Put { table, id, big } => (table, self.put((table, id), made, big)),
             Write::Delete { table, id } => {
                 if self.last(table, id).is_none() {
                     return;
@@ -184,26 +192,53 @@ impl Database {
                 self.push((table, id), made, None);
                 (table, LoggedOp::Delete { id })
             }
-            Write::Move { table, id, to } => {
-                let Some(before) = self.last(table, id).cloned().filter(|_| self.last(table, to).is_none()) else {
-                    return;
-                };
-                let row = self.write_row(table, Some(&before), false);
-                self.push((table, id), made, None);
-                self.push((table, to), made, Some(row.clone()));
-                (
-                    table,
-                    LoggedOp::Update {
-                        id: to,
-                        old: Some(id),
-                        row,
-                        big_unchanged: true,
-                    },
-                )
+            Write::DeleteRange { table, from, through } => {
+                for id in from..=through {
+                    if self.last(table, id).is_some() {
+                        self.push((table, id), made, None);
+                    }
+                }
+                (table, LoggedOp::DeleteRange { from, through })
             }
+            Write::Move { table, id, to } => match self.move_row((table, id), to, made) {
+                Some(op) => (table, op),
+                None => return,
+            },
         };
         let shape = self.tables[table].shape().clone();
         changes.push(LoggedChange { table, shape, op });
+    }
+
+    fn put(&mut self, at: (usize, u64), made: Made, big: bool) -> LoggedOp {
+        let before = self.last(at.0, at.1).cloned();
+        let row = self.write_row(at.0, before.as_ref(), big);
+        self.push(at, made, Some(row.clone()));
+        match before {
+            None => LoggedOp::Insert { id: at.1, row },
+            Some(_) => LoggedOp::Update {
+                id: at.1,
+                old: None,
+                row,
+                big_unchanged: !big,
+            },
+        }
+    }
+
+    fn move_row(&mut self, from: (usize, u64), to: u64, made: Made) -> Option<LoggedOp> {
+        let (table, id) = from;
+        let before = self
+            .last(table, id)
+            .cloned()
+            .filter(|_| self.last(table, to).is_none())?;
+        let row = self.write_row(table, Some(&before), false);
+        self.push(from, made, None);
+        self.push((table, to), made, Some(row.clone()));
+        Some(LoggedOp::Update {
+            id: to,
+            old: Some(id),
+            row,
+            big_unchanged: true,
+        })
     }
 
     /// Empties a table, if no transaction holds a row of it: it waits for them and nobody reads past it.
@@ -241,7 +276,8 @@ impl Database {
         }
         let xid = self.next_xid;
         self.next_xid += 1;
-        self.tables[table].add_column();
+        let position = self.end() + 1;
+        self.tables[table].add_column(position);
         self.log.push(LogRecord::Transaction {
             xid,
             changes: Vec::new(),
@@ -277,7 +313,7 @@ impl Database {
         self.next_value += 1;
         let value = self.next_value;
         let kept = before
-            .and_then(|before| before.cells.get(1).copied().flatten())
+            .and_then(|before| before.cells.get(BIG).copied().flatten())
             .filter(|_| !big);
         let mut cells = vec![Some(value), Some(kept.unwrap_or(value))];
         let added = self.tables[table].shapes.len() - 1;
@@ -285,7 +321,7 @@ impl Database {
         ModelRow { cells }
     }
 
-    fn push(&mut self, at: (usize, u64), made: (u64, u64, u64), row: Option<ModelRow>) {
+    fn push(&mut self, at: (usize, u64), made: Made, row: Option<ModelRow>) {
         let (xid, commit, ordinal) = made;
         self.tables[at.0].rows.entry(at.1).or_default().push(Version {
             xid,

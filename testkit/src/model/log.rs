@@ -48,6 +48,13 @@ pub enum LoggedOp {
         /// The row.
         id: u64,
     },
+    /// A deletion of all rows from `from` through `through` of one partition.
+    DeleteRange {
+        /// First row.
+        from: u64,
+        /// Last row.
+        through: u64,
+    },
     /// A truncation.
     Truncate,
     /// Counted, not delivered.
@@ -78,6 +85,7 @@ impl LoggedChange {
     pub fn deliver(&self, xid: u64, commit: u64, ordinal: u64) -> Option<Change<ModelPosition>> {
         let (op, before, after): (Op, Option<RowImage>, Option<RowImage>) = match &self.op {
             LoggedOp::Elsewhere => return None,
+            LoggedOp::DeleteRange { .. } => (Op::Delete, None, None),
             LoggedOp::Truncate => (Op::Truncate, None, None),
             LoggedOp::Delete { id } => (Op::Delete, Some(key_image(&self.shape, *id)), None),
             LoggedOp::Insert { id, row } => (Op::Create, None, Some(image(&self.shape, *id, row, false))),

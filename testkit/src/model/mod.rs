@@ -10,4 +10,4 @@ pub mod write_times;
 
 pub use database::{Database, Version, Write};
 pub use log::{LogCursor, LogRecord};
-pub use rows::{ModelPosition, ModelRow, ModelTable, key_of_id};
+pub use rows::{ModelPosition, ModelRow, ModelTable, id_of_key, key_of_id};

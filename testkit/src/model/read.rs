@@ -4,10 +4,10 @@
 use highwater_core::connector::{ChunkRequest, ChunkRows, ChunkScope};
 use highwater_core::image::RowImage;
 use highwater_core::position::ReadView;
-use highwater_core::schema::Key;
+use highwater_core::schema::TableSchema;
 
 use crate::model::database::{Database, Version};
-use crate::model::rows::{ModelPosition, ModelRow, id_of_key, image, key_of_id};
+use crate::model::rows::{ModelPosition, ModelRow, ModelTable, id_of_key, image};
 use crate::oracle::{CellState, LogRule, Oracle, RowState};
 
 /// What a read is to see.
@@ -22,59 +22,32 @@ pub enum See {
 }
 
 impl Database {
-    /// Reads a chunk now; `None` where the table does not exist.
+    /// Reads a chunk now; `None` where the table does not exist. Rows, shape and view are of one moment.
     pub fn read(&self, request: &ChunkRequest, see: See) -> Option<ChunkRows<ModelPosition>> {
         let table = &self.tables[self.table_number(&request.table)?];
-        let schema = table.shape().clone();
         let view = self.view();
         let sees = |version: &&Version| match see {
             See::At(at) => version.commit <= at,
             _ => view.in_progress.binary_search(&version.xid).is_err(),
         };
-        let row_of = |versions: &[Version]| versions.iter().rev().find(sees).and_then(|version| version.row.clone());
-        let mut rows: Vec<RowImage> = Vec::new();
-        let mut last_key: Option<Key> = None;
-        let mut exhausted = true;
-        let mut found = |id: u64, versions: &Vec<Version>| {
-            let Some(row) = row_of(versions) else { return true };
-            if rows.len() >= request.rows_max.max(1) as usize {
-                exhausted = false;
-                return false;
-            }
-            rows.push(image(&schema, id, &row, false));
-            last_key = Some(key_of_id(id));
-            true
+        let schema = match see {
+            See::At(at) => table.shape_at(at),
+            _ => table.shape(),
         };
-        match &request.scope {
-            ChunkScope::Keys(keys) => {
-                let ids = keys.iter().filter_map(id_of_key);
-                ids.filter_map(|id| Some((id, table.rows.get(&id)?)))
-                    .for_each(|(id, versions)| {
-                        found(id, versions);
-                    });
-            }
-            ChunkScope::Range {
-                after,
-                through,
-                condition,
-            } => {
-                let from = after.as_ref().and_then(id_of_key).map_or(0, |after| after + 1);
-                let through = through.as_ref().and_then(id_of_key).unwrap_or(u64::MAX);
-                let even_only = condition.is_some();
-                let range = (from <= through).then(|| table.rows.range(from..=through));
-                for (&id, versions) in range.into_iter().flatten() {
-                    if (!even_only || id % 2 == 0) && !found(id, versions) {
-                        break;
-                    }
-                }
+        let mut page = Page::new(schema, request.rows_max);
+        for id in ids_of(table, &request.scope) {
+            let versions = table.rows.get(&id).into_iter().flatten();
+            let row = versions.rev().find(sees).and_then(|version| version.row.as_ref());
+            if row.is_some_and(|row| !page.take(id, row)) {
+                break;
             }
         }
         Some(ChunkRows {
-            schema,
-            rows,
+            schema: schema.clone(),
+            last_key: page.last.map(|id| table.key_of(id)),
+            rows: page.rows,
             versions: None,
-            last_key,
-            exhausted,
+            exhausted: page.exhausted,
             view: match see {
                 See::Transactions => ReadView::Transactions(view),
                 See::Ordered => ReadView::Ordered,
@@ -99,6 +72,56 @@ impl Database {
             }
         }
         oracle
+    }
+}
+
+/// The rows that a scope may cover, in key order.
+fn ids_of(table: &ModelTable, scope: &ChunkScope) -> Vec<u64> {
+    match scope {
+        ChunkScope::Keys(keys) => keys.iter().filter_map(id_of_key).collect(),
+        ChunkScope::Range {
+            after,
+            through,
+            condition,
+        } => {
+            let from = after.as_ref().and_then(id_of_key).map_or(0, |after| after + 1);
+            let through = through.as_ref().and_then(id_of_key).unwrap_or(u64::MAX);
+            let even_only = condition.is_some();
+            let range = (from <= through).then(|| table.rows.range(from..=through));
+            let ids = range.into_iter().flatten().map(|(id, _)| *id);
+            ids.filter(|id| !even_only || id % 2 == 0).collect()
+        }
+    }
+}
+
+/// Rows of a read until there are enough.
+struct Page<'a> {
+    schema: &'a TableSchema,
+    rows_max: usize,
+    rows: Vec<RowImage>,
+    last: Option<u64>,
+    exhausted: bool,
+}
+
+impl<'a> Page<'a> {
+    fn new(schema: &'a TableSchema, rows_max: u32) -> Self {
+        Page {
+            schema,
+            rows_max: rows_max.max(1) as usize,
+            rows: Vec::new(),
+            last: None,
+            exhausted: true,
+        }
+    }
+
+    /// Takes a row; `false` if it does not fit any more.
+    fn take(&mut self, id: u64, row: &ModelRow) -> bool {
+        self.exhausted = self.rows.len() < self.rows_max;
+        if self.exhausted {
+            self.rows.push(image(self.schema, id, row, false));
+            self.last = Some(id);
+        }
+        self.exhausted
     }
 }
 
