@@ -90,6 +90,7 @@ struct Entry {
 pub struct RecordBatch {
     buffer: Vec<u8>,
     entries: Vec<Entry>,
+    times_are_of_now: bool,
 }
 
 /// One record of a [`RecordBatch`].
@@ -151,6 +152,17 @@ impl RecordBatch {
         );
     }
 
+    /// Says that the records' times are nothing but the moment when they were made, until the batch is cleared: a
+    /// transport may store the moment of their append instead, which lets it take many records in one go.
+    pub fn let_times_be_of_append(&mut self) {
+        self.times_are_of_now = true;
+    }
+
+    /// Whether the moment of the append will do as the time of each record.
+    pub fn may_times_be_of_append(&self) -> bool {
+        self.times_are_of_now
+    }
+
     /// Number of records.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -186,6 +198,7 @@ impl RecordBatch {
     pub fn clear(&mut self) {
         self.buffer.clear();
         self.entries.clear();
+        self.times_are_of_now = false;
     }
 }
 

@@ -185,6 +185,7 @@ async fn a_checkpoint_behind_another_writers_open_transaction_is_found() {
         checkpoint_topic: "__one_partition".to_owned(),
         checkpoint_partitions: 1,
         transaction_timeout_ms: 5_000,
+        linger_ms: 100,
         ..settings(&kafka)
     };
     let transport = KafkaTransport::connect(one_partition.clone()).await.unwrap();

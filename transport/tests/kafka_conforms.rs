@@ -21,6 +21,8 @@ impl Subject for Broker {
     async fn open(&self) -> Arc<dyn Transport> {
         let settings = KafkaSettings {
             bootstrap_servers: self.0.bootstrap(),
+            // Records of open transactions shall lie on the broker when readers are asked for them.
+            linger_ms: 5,
             ..KafkaSettings::default()
         };
         Arc::new(KafkaTransport::connect(settings).await.unwrap())

@@ -113,11 +113,10 @@ impl Outbox {
     }
 
     fn add(&mut self, table: Option<TableId>, topic: Arc<str>) -> usize {
-        self.open.push(Open {
-            table,
-            topic,
-            batch: self.spares.take(),
-        });
+        let mut batch = self.spares.take();
+        // The encoder stamps records with the present; the moment of the append is as good.
+        batch.let_times_be_of_append();
+        self.open.push(Open { table, topic, batch });
         self.open.len() - 1
     }
 
@@ -193,6 +192,7 @@ mod tests {
             .map(|(topic, batch)| (&**topic, batch.len()))
             .collect();
         assert_eq!(sizes, [("t1", 3), ("t2", 2)]);
+        assert!(parcel.batches.iter().all(|(_, batch)| batch.may_times_be_of_append()));
         assert!(parcel.checkpoint.is_none());
     }
 

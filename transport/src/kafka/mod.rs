@@ -11,6 +11,8 @@ mod checkpoints;
 mod client;
 mod consumer;
 mod failure;
+mod produce_call;
+mod produce_run;
 mod producer;
 mod reader;
 mod settings;

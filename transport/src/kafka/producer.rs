@@ -3,9 +3,10 @@
 //! same face can take its place.
 
 use std::collections::HashMap;
-use std::ffi::{CString, c_int, c_void};
+use std::ffi::{CString, c_int};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use highwater_core::transport::{GroupId, Offsets, RecordBatch, RecordRef};
 use highwater_core::{Error, Result};
@@ -15,10 +16,16 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::client::{Client, checked_error, text_of};
 use super::failure::Failure;
+use super::produce_call::ProduceCall;
+use super::produce_run::ProduceRun;
 use crate::route::partition_of;
 
 /// How long the thread that hears of failed deliveries sleeps at most, in milliseconds.
 const EVENT_WAIT_MS: c_int = 1_000;
+/// How often it is looked how much waits for delivery before a commit.
+const DELIVERY_LOOK: Duration = Duration::from_millis(1);
+/// How long nothing may be delivered before a commit is tried regardless.
+const STANDSTILL_MAX: Duration = Duration::from_secs(1);
 
 /// A delivery that failed.
 pub(super) struct Undelivered {
@@ -36,6 +43,23 @@ struct Shared {
 struct Topic {
     handle: *mut native::rd_kafka_topic_t,
     partitions: u32,
+    /// Bytes and records queued for each partition since the transaction began.
+    queued: Vec<Queued>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Queued {
+    bytes: u64,
+    records: u64,
+}
+
+impl Topic {
+    fn note(&mut self, partition: u32, bytes: usize) {
+        if let Some(queued) = self.queued.get_mut(partition as usize) {
+            queued.bytes += bytes as u64;
+            queued.records += 1;
+        }
+    }
 }
 
 // SAFETY: librdkafka's topic handles may be used from any thread.
@@ -46,6 +70,8 @@ unsafe impl Sync for Topic {}
 /// The producer. Every method but [`Producer::produce`] may block.
 pub(super) struct Producer {
     topics: Mutex<HashMap<String, Topic>>,
+    /// Size at which a batch is sent by itself.
+    batch_bytes: u64,
     shared: Arc<Shared>,
     events: Option<std::thread::JoinHandle<()>>,
 }
@@ -54,13 +80,20 @@ pub(super) struct Producer {
 pub(super) enum Produced {
     /// All of the batch.
     All,
-    /// Up to this record: the queue is full.
-    Until(usize),
+    /// Up to this place: the queue is full.
+    Until(Place),
+}
+
+/// A place in a batch: the partitions before, and the records of this one before, are queued.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Place {
+    partition: u32,
+    record: usize,
 }
 
 impl Producer {
     /// A producer that has not said anything to the cluster yet.
-    pub(super) fn new(config: &ClientConfig) -> Result<Producer> {
+    pub(super) fn new(config: &ClientConfig, batch_bytes: u32) -> Result<Producer> {
         let events = native::RD_KAFKA_EVENT_DR | native::RD_KAFKA_EVENT_ERROR;
         let client = Client::new(config, RDKafkaType::RD_KAFKA_PRODUCER, events)?;
         let shared = Arc::new(Shared {
@@ -75,9 +108,14 @@ impl Producer {
         let events = events.map_err(|source| Error::bug("could not start a thread for kafka").with_source(source))?;
         Ok(Producer {
             topics: Mutex::default(),
+            batch_bytes: u64::from(batch_bytes),
             shared,
             events: Some(events),
         })
+    }
+
+    fn topics(&self) -> MutexGuard<'_, HashMap<String, Topic>> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn rk(&self) -> *mut native::rd_kafka_t {
@@ -96,14 +134,51 @@ impl Producer {
 
     pub(super) fn begin(&self) -> Result<(), Failure> {
         self.undelivered();
+        for topic in self.topics().values_mut() {
+            topic.queued.fill(Queued::default());
+        }
         // SAFETY: as above.
         unsafe { checked_error(native::rd_kafka_begin_transaction(self.rk())) }
     }
 
     /// Delivers what was produced and commits. Not rdkafka's own commit, which polls in slices of 100 ms.
     pub(super) fn commit(&self, timeout_ms: u32) -> Result<(), Failure> {
+        self.let_full_batches_go();
         // SAFETY: as above.
         unsafe { checked_error(native::rd_kafka_commit_transaction(self.rk(), timeout_ms as c_int)) }
+    }
+
+    /// Waits until no more than what no full batch holds is queued, unless the queue stands still. librdkafka has one
+    /// request per partition under way, and while it flushes (as its commit does) with more than that, its thread asks
+    /// without a pause whether the request is answered.
+    fn let_full_batches_go(&self) {
+        let (unsent, bytes, records) = self.queued();
+        let rest = unsent.saturating_mul(records) / bytes.max(1);
+        let mut moved = (Instant::now(), u64::MAX);
+        loop {
+            // SAFETY: the handle is valid.
+            let waiting = unsafe { native::rd_kafka_outq_len(self.rk()) } as u64;
+            if waiting < moved.1 {
+                moved = (Instant::now(), waiting);
+            }
+            if waiting <= rest || moved.0.elapsed() > STANDSTILL_MAX {
+                return;
+            }
+            std::thread::sleep(DELIVERY_LOOK);
+        }
+    }
+
+    /// Of the open transaction: the most bytes that wait for a commit because they fill no batch, all bytes, all records.
+    fn queued(&self) -> (u64, u64, u64) {
+        let topics = self.topics();
+        let partitions = topics.values().flat_map(|topic| &topic.queued);
+        partitions.fold((0, 0, 0), |(unsent, bytes, records), queued| {
+            (
+                unsent + queued.bytes.min(self.batch_bytes),
+                bytes + queued.bytes,
+                records + queued.records,
+            )
+        })
     }
 
     /// Delivers what was produced, for so long; the outcome shows at the transaction's end.
@@ -146,10 +221,7 @@ impl Producer {
 
     /// Whether the topic is known to this producer.
     pub(super) fn knows(&self, topic: &str) -> bool {
-        self.topics
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains_key(topic)
+        self.topics().contains_key(topic)
     }
 
     /// Makes a topic known.
@@ -160,11 +232,12 @@ impl Producer {
         if handle.is_null() {
             return Err(Error::bug("kafka gave no handle for a topic").with("topic", topic));
         }
-        let before = self
-            .topics
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(topic.to_owned(), Topic { handle, partitions });
+        let learnt = Topic {
+            handle,
+            partitions,
+            queued: vec![Queued::default(); partitions as usize],
+        };
+        let before = self.topics().insert(topic.to_owned(), learnt);
         if let Some(before) = before {
             // SAFETY: the handle was ours and nobody else has it.
             unsafe { native::rd_kafka_topic_destroy(before.handle) };
@@ -172,21 +245,75 @@ impl Producer {
         Ok(())
     }
 
-    /// Queues the records of `batch` from the `first` on, each copied once, into the queue. Does not block.
-    pub(super) fn produce(&self, topic: &str, batch: &RecordBatch, first: usize) -> Result<Produced, Failure> {
-        let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
-        let topic = topics.get(topic).ok_or_else(|| Failure::of_code(Code::UnknownTopic))?;
-        let mut call = ProduceCall::new(topic.handle);
-        for (record, at) in batch.iter().zip(0..).skip(first) {
-            let partition = partition_of(record.key, topic.partitions);
-            match call.run(self.rk(), &record, partition) {
-                Ok(()) => {}
-                Err(failure) if failure.code == Code::QueueFull => return Ok(Produced::Until(at)),
-                Err(failure) => return Err(failure),
+    /// Queues the records of `batch` from `from` on, each copied once, into the queue. Does not block.
+    pub(super) fn produce(&self, topic: &str, batch: &RecordBatch, from: Place) -> Result<Produced, Failure> {
+        let mut topics = self.topics();
+        let topic = topics
+            .get_mut(topic)
+            .ok_or_else(|| Failure::of_code(Code::UnknownTopic))?;
+        let one_by_one = !batch.may_times_be_of_append();
+        let mut first = from.record;
+        for (partition, records) in by_partition(batch, topic.partitions, from.partition) {
+            let records = records.skip_while(|(at, _)| *at < first);
+            let queued = self.produce_to(topic, partition, records, one_by_one)?;
+            if let Some(record) = queued {
+                return Ok(Produced::Until(Place { partition, record }));
             }
+            first = 0;
         }
         Ok(Produced::All)
     }
+
+    /// Queues records of one partition; the place in the batch of the first that is not queued where the queue is full.
+    fn produce_to<'a>(
+        &self,
+        topic: &mut Topic,
+        partition: u32,
+        records: impl Iterator<Item = (usize, RecordRef<'a>)>,
+        one_by_one: bool,
+    ) -> Result<Option<usize>, Failure> {
+        let mut run = ProduceRun::new(topic.handle, partition);
+        let mut call = ProduceCall::new(topic.handle, partition);
+        for (at, record) in records {
+            topic.note(partition, record.value.map_or(0, <[u8]>::len));
+            let alone = one_by_one || !record.headers.is_empty();
+            if (alone || run.is_full())
+                && let Some(full) = run.flush()?
+            {
+                return Ok(Some(full));
+            }
+            if !alone {
+                // SAFETY: key and value live in the batch, which outlives the run.
+                unsafe { run.push(at, &record) };
+                continue;
+            }
+            match call.run(self.rk(), &record, one_by_one) {
+                Ok(()) => {}
+                Err(failure) if failure.code == Code::QueueFull => return Ok(Some(at)),
+                Err(failure) => return Err(failure),
+            }
+        }
+        run.flush()
+    }
+}
+
+type Records<'a> = Box<dyn Iterator<Item = (usize, RecordRef<'a>)> + 'a>;
+
+/// The records of each partition from `first` on, with their places in the batch.
+fn by_partition(batch: &RecordBatch, partitions: u32, first: u32) -> Vec<(u32, Records<'_>)> {
+    if partitions == 1 {
+        return vec![(0, Box::new((0..).zip(batch.iter())))];
+    }
+    let mut sorted: Vec<Vec<(usize, RecordRef<'_>)>> = (0..partitions).map(|_| Vec::new()).collect();
+    for (at, record) in batch.iter().enumerate() {
+        if let Some(records) = sorted.get_mut(partition_of(record.key, partitions) as usize) {
+            records.push((at, record));
+        }
+    }
+    let numbered = (0..).zip(sorted).skip(first as usize);
+    numbered
+        .map(|(partition, records)| (partition, Box::new(records.into_iter()) as Records<'_>))
+        .collect()
 }
 
 impl Drop for Producer {
@@ -264,98 +391,5 @@ impl Shared {
                 failure: Failure::of_code(code),
             });
         }
-    }
-}
-
-/// The arguments of a produce call; those that are the same for each record are set once.
-struct ProduceCall {
-    arguments: [native::rd_kafka_vu_t; 7],
-}
-
-const PARTITION: usize = 2;
-const VALUE: usize = 3;
-const KEY: usize = 4;
-const TIMESTAMP: usize = 5;
-const HEADERS: usize = 6;
-
-fn memory(bytes: Option<&[u8]>) -> native::rd_kafka_vu_s__bindgen_ty_1 {
-    let (ptr, size) = bytes.map_or((std::ptr::null_mut(), 0), |bytes| {
-        (bytes.as_ptr().cast_mut().cast::<c_void>(), bytes.len())
-    });
-    native::rd_kafka_vu_s__bindgen_ty_1 {
-        mem: native::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 { ptr, size },
-    }
-}
-
-impl ProduceCall {
-    fn new(topic: *mut native::rd_kafka_topic_t) -> Self {
-        use native::rd_kafka_vtype_t as kind;
-        type Union = native::rd_kafka_vu_s__bindgen_ty_1;
-        let argument = |vtype, u| native::rd_kafka_vu_t { vtype, u };
-        ProduceCall {
-            arguments: [
-                argument(kind::RD_KAFKA_VTYPE_RKT, Union { rkt: topic }),
-                argument(
-                    kind::RD_KAFKA_VTYPE_MSGFLAGS,
-                    Union {
-                        i: native::RD_KAFKA_MSG_F_COPY,
-                    },
-                ),
-                argument(kind::RD_KAFKA_VTYPE_PARTITION, Union { i32_: 0 }),
-                argument(kind::RD_KAFKA_VTYPE_VALUE, memory(None)),
-                argument(kind::RD_KAFKA_VTYPE_KEY, memory(None)),
-                argument(kind::RD_KAFKA_VTYPE_TIMESTAMP, Union { i64_: 0 }),
-                argument(
-                    kind::RD_KAFKA_VTYPE_HEADERS,
-                    Union {
-                        headers: std::ptr::null_mut(),
-                    },
-                ),
-            ],
-        }
-    }
-
-    fn run(&mut self, rk: *mut native::rd_kafka_t, record: &RecordRef<'_>, partition: u32) -> Result<(), Failure> {
-        let headers = native_headers(record)?;
-        self.arguments[PARTITION].u.i32_ = partition as i32;
-        self.arguments[VALUE].u = memory(record.value);
-        self.arguments[KEY].u = memory(record.key);
-        self.arguments[TIMESTAMP].u.i64_ = record.timestamp_ms;
-        self.arguments[HEADERS].u.headers = headers;
-        let count = if headers.is_null() { HEADERS } else { HEADERS + 1 };
-        // SAFETY: key and value are copied before the call returns; headers are taken over by it where it succeeds and are
-        // ours to free where it does not.
-        unsafe {
-            let done = checked_error(native::rd_kafka_produceva(rk, self.arguments.as_ptr(), count));
-            if done.is_err() && !headers.is_null() {
-                native::rd_kafka_headers_destroy(headers);
-            }
-            done
-        }
-    }
-}
-
-fn native_headers(record: &RecordRef<'_>) -> Result<*mut native::rd_kafka_headers_t, Failure> {
-    if record.headers.is_empty() {
-        return Ok(std::ptr::null_mut());
-    }
-    // SAFETY: names and values are copied by the call; lengths are those of the slices.
-    unsafe {
-        let headers = native::rd_kafka_headers_new(record.headers.len());
-        for header in record.headers {
-            let (name, value) = (header.name.as_bytes(), header.value.as_ref());
-            let added = native::rd_kafka_header_add(
-                headers,
-                name.as_ptr().cast(),
-                name.len() as isize,
-                value.as_ptr().cast(),
-                value.len() as isize,
-            );
-            if let Err(failure) = super::client::checked(added) {
-                native::rd_kafka_headers_destroy(headers);
-                return Err(failure);
-            }
-        }
-        Ok(headers)
     }
 }

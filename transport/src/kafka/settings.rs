@@ -162,7 +162,8 @@ pub struct KafkaSettings {
     pub compression: Compression,
     /// Size in bytes at which a batch for one partition is sent. The best are 500,000 to 900,000.
     pub batch_bytes: u32,
-    /// How long a batch waits to fill, in milliseconds. A commit sends at once whatever waits.
+    /// How long a batch waits to fill, in milliseconds. A commit sends at once whatever waits, so there is nothing to gain
+    /// from less: records that have waited longer while the broker is busy make librdkafka's thread spin.
     pub linger_ms: u32,
     /// The largest record in bytes. A topic's `max.message.bytes` must allow it too.
     pub record_bytes_max: u32,
@@ -191,7 +192,7 @@ impl Default for KafkaSettings {
             replication_factor: -1,
             compression: Compression::Lz4,
             batch_bytes: 900_000,
-            linger_ms: 100,
+            linger_ms: 10_000,
             record_bytes_max: 1_000_000,
             queue_bytes_max: 32 << 20,
             transaction_timeout_ms: 60_000,
@@ -324,7 +325,9 @@ impl KafkaSettings {
         config.set("compression.type", self.compression.name());
         config.set("batch.size", self.batch_bytes.to_string());
         config.set("batch.num.messages", "1000000");
-        config.set("linger.ms", self.linger_ms.to_string());
+        // librdkafka wants a record to live longer than it lingers.
+        let linger_ms = self.linger_ms.min(self.transaction_timeout_ms / 2);
+        config.set("linger.ms", linger_ms.to_string());
         config.set("message.max.bytes", self.record_bytes_max.max(1_000).to_string());
         config.set(
             "queue.buffering.max.kbytes",

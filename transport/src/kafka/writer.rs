@@ -14,7 +14,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use super::checkpoints;
 use super::consumer::{blocking, let_go};
 use super::failure::{Failure, delivery_error, writer_error};
-use super::producer::{Produced, Producer};
+use super::producer::{Place, Produced, Producer};
 use super::settings::KafkaSettings;
 use super::topics::Topics;
 use crate::failure::{fenced, writer_is_done};
@@ -63,9 +63,8 @@ impl KafkaWriter {
         let settings = Arc::clone(&topics.settings);
         topics.ensure(&[checkpoints::topic(&settings)]).await?;
         let partitions = topics.partitions(&settings.checkpoint_topic).await?;
-        let producer = Arc::new(Producer::new(
-            &settings.producer(&format!("{}.{}", settings.client_id, id.0))?,
-        )?);
+        let config = settings.producer(&format!("{}.{}", settings.client_id, id.0))?;
+        let producer = Arc::new(Producer::new(&config, settings.batch_bytes)?);
         producer.learn(&settings.checkpoint_topic, partitions)?;
         let calls = Calls {
             producer: Arc::clone(&producer),
@@ -191,7 +190,7 @@ impl Calls {
         let topic = &self.settings.checkpoint_topic;
         let deadline = Instant::now() + Duration::from_millis(u64::from(self.settings.operation_timeout_ms));
         loop {
-            match self.producer.produce(topic, &batch, 0) {
+            match self.producer.produce(topic, &batch, Place::default()) {
                 Ok(Produced::All) => return Ok(()),
                 Ok(Produced::Until(_)) if Instant::now() < deadline => std::thread::sleep(FULL_QUEUE_WAIT),
                 Ok(Produced::Until(_)) => {
@@ -312,11 +311,11 @@ impl Txn for KafkaTxn<'_> {
             let partitions = self.writer.topics.partitions(topic).await?;
             self.writer.producer.learn(topic, partitions)?;
         }
-        let mut first = 0;
+        let mut from = Place::default();
         loop {
-            match self.writer.producer.produce(topic, batch, first) {
+            match self.writer.producer.produce(topic, batch, from) {
                 Ok(Produced::All) => return Ok(()),
-                Ok(Produced::Until(next)) => first = next,
+                Ok(Produced::Until(next)) => from = next,
                 Err(failure) => return Err(self.failed_append(&failure, topic)),
             }
             tokio::time::sleep(FULL_QUEUE_WAIT).await;
