@@ -53,6 +53,10 @@ pub enum Severity {
     Error,
 }
 
+/// The code of a finding about a table without a key: its changes are captured, and it cannot be copied. A program that
+/// knows that the table is to be copied makes it an error.
+pub const TABLE_WITHOUT_KEY: &str = "table_without_key";
+
 /// One thing that the check of a database found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {

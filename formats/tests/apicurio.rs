@@ -12,9 +12,10 @@ use highwater_core::image::RowImage;
 use highwater_core::transport::RecordBatch;
 use highwater_core::value::ValueType;
 use highwater_core::{Class, ErrorKind, Scope};
-use highwater_formats::registry::confluent::{ConfluentRegistry, ConfluentSettings};
+use highwater_formats::registry::confluent::{ConfluentRegistry, ConfluentSettings, Credentials, Secret};
 use highwater_formats::{Compatibility, Decoder, Encoder, EncoderSettings, Format, SchemaId, SchemaRegistry};
-use highwater_testbed::Registry;
+use highwater_testbed::certificates::{Authority, LOCAL_NAMES};
+use highwater_testbed::{Gate, Registry};
 
 fn client(server: &Registry) -> Arc<ConfluentRegistry> {
     Arc::new(ConfluentRegistry::new(&ConfluentSettings::new(server.url())).unwrap())
@@ -109,4 +110,68 @@ async fn a_real_registry_takes_our_schemas_refuses_the_incompatible_and_is_found
     restarted.prepare(&wider).await.unwrap();
     let back = registry.latest(SUBJECT).await.unwrap().unwrap();
     assert_eq!((back.id, back.version), (two.id, two.version));
+}
+
+#[tokio::test]
+async fn a_registry_behind_tls_and_a_password_is_used_by_who_trusts_it_and_knows_the_password() {
+    let server = Registry::shared().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let authority = |name: &str| {
+        let (authority, path) = (Authority::new().unwrap(), folder.path().join(name));
+        std::fs::write(&path, authority.ca_pem()).unwrap();
+        (authority, path)
+    };
+    let ((own, ca), (_, stranger)) = (authority("own.pem"), authority("stranger.pem"));
+    let gate = |names: Vec<&'static str>| {
+        let identity = own.server(&names).unwrap();
+        let port = server.port();
+        async move { Gate::start(port, &identity, "user", "hunter2").await.unwrap() }
+    };
+    let (right, misnamed) = (gate(LOCAL_NAMES.to_vec()).await, gate(vec!["elsewhere.example"]).await);
+    let client = |port: u16, ca: Option<&std::path::Path>, password: &str| {
+        let mut settings = ConfluentSettings::new(format!("https://127.0.0.1:{port}/apis/ccompat/v7"));
+        settings.ca_file = ca.map(Into::into);
+        settings.credentials = Some(Credentials::Basic {
+            user: "user".to_owned(),
+            password: Secret::new(password),
+        });
+        ConfluentRegistry::new(&settings).unwrap()
+    };
+
+    let registry = client(right.port(), Some(&ca), "hunter2");
+    let id = registry.register("tls-value", "\"int\"").await.unwrap();
+    let again = client(right.port(), Some(&ca), "hunter2");
+    assert_eq!(&*again.schema(id).await.unwrap(), "\"int\"");
+    assert_eq!((right.passed(), right.refused()), (2, 0));
+
+    let wrong = client(right.port(), Some(&ca), "hunter3").subjects().await.unwrap_err();
+    assert_eq!((wrong.kind(), wrong.class()), (ErrorKind::Authentication, Class::User));
+    assert!(wrong.fix().unwrap().contains("credentials"), "{wrong}");
+    assert_eq!((right.passed(), right.refused()), (2, 1));
+
+    // Neither a foreign authority, nor those of the system, nor a certificate for another name is good enough.
+    for (port, ca) in [
+        (right.port(), Some(stranger.as_path())),
+        (right.port(), None),
+        (misnamed.port(), Some(ca.as_path())),
+    ] {
+        let refused = client(port, ca, "hunter2").subjects().await.unwrap_err();
+        assert_eq!(
+            (refused.kind(), refused.class()),
+            (ErrorKind::Authentication, Class::User),
+            "{refused:?}"
+        );
+        let text = refused.to_string();
+        assert!(
+            text.contains(&format!("127.0.0.1:{port}")) && text.contains("certificate"),
+            "{text}"
+        );
+        assert!(refused.fix().unwrap().contains("ca_file"), "{refused}");
+        assert!(!format!("{refused:?}").contains("hunter2"));
+    }
+    assert_eq!(
+        (right.passed(), misnamed.passed()),
+        (2, 0),
+        "a request left before trust was there"
+    );
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use highwater_core::checkpoint::Checkpoint;
 use highwater_core::transport::{Cleanup, RecordBatch, StartAt, TopicSpec, Transport, Writer, WriterId};
 use highwater_core::{Class, Error, ErrorKind, Result};
+use highwater_testbed::certificates::Authority;
 use highwater_testbed::kafka::{KAFKA_PASSWORD, KAFKA_USER};
 use highwater_testbed::{Kafka, KafkaOptions, Security};
 use highwater_transport::kafka::{KafkaSettings, KafkaTransport, SaslMechanism, SaslSettings, Secret, TlsSettings};
@@ -212,9 +213,11 @@ fn secret(folder: &tempfile::TempDir, text: &str) -> Secret {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tls_and_sasl_work_and_what_is_refused_says_so_soon() {
+async fn tls_certificates_and_sasl_work_and_what_is_refused_says_so_soon() {
+    // Without SASL the brokers want to know us by a certificate of ours.
     let options = KafkaOptions::default()
         .with_listener(Security::Ssl)
+        .with("listener.name.ssl.ssl.client.auth", "required")
         .with_listener(Security::SaslPlaintext)
         .with_listener(Security::SaslSsl);
     let kafka = Kafka::start(options).await.unwrap();
@@ -223,6 +226,22 @@ async fn tls_and_sasl_work_and_what_is_refused_says_so_soon() {
         ca_file: kafka.ca_path(),
         ..TlsSettings::default()
     });
+    let mutual = |authority: &Authority, name: &str| {
+        let identity = authority.client("highwater").unwrap();
+        let file = |kind: &str, pem: String| {
+            let path = folder.path().join(format!("{name}.{kind}"));
+            std::fs::write(&path, pem).unwrap();
+            Some(path)
+        };
+        Some(TlsSettings {
+            certificate_file: file("crt", identity.certificate_pem),
+            key_file: file("key", identity.key_pem),
+            ca_file: kafka.ca_path(),
+            ..TlsSettings::default()
+        })
+    };
+    let known = mutual(kafka.authority().unwrap(), "known");
+    let foreign = mutual(&Authority::new().unwrap(), "foreign");
     let sasl = |mechanism, password: &str| {
         Some(SaslSettings {
             mechanism,
@@ -240,7 +259,7 @@ async fn tls_and_sasl_work_and_what_is_refused_says_so_soon() {
         ..settings(&kafka)
     };
     let good = [
-        at(Security::Ssl, tls.clone(), None),
+        at(Security::Ssl, known, None),
         at(
             Security::SaslPlaintext,
             None,
@@ -266,7 +285,11 @@ async fn tls_and_sasl_work_and_what_is_refused_says_so_soon() {
     }
     let bad = [
         (
-            at(Security::SaslSsl, tls, sasl(SaslMechanism::ScramSha512, "wrong")),
+            at(
+                Security::SaslSsl,
+                tls.clone(),
+                sasl(SaslMechanism::ScramSha512, "wrong"),
+            ),
             "sasl",
         ),
         (
@@ -275,6 +298,9 @@ async fn tls_and_sasl_work_and_what_is_refused_says_so_soon() {
         ),
         // Not signed by an authority of the system.
         (at(Security::Ssl, Some(TlsSettings::default()), None), "tls"),
+        // No certificate of ours where one is asked for, and one of an authority that the brokers do not know.
+        (at(Security::Ssl, tls, None), "tls"),
+        (at(Security::Ssl, foreign, None), "tls"),
     ];
     for (settings, named) in bad {
         let begun = tokio::time::Instant::now();

@@ -23,6 +23,7 @@ pub mod container;
 pub mod doctor;
 mod error;
 mod fetch;
+pub mod gate;
 mod http;
 mod java_server;
 pub mod kafka;
@@ -38,6 +39,7 @@ pub mod versions;
 pub mod wait;
 
 pub use error::{Error, Result};
+pub use gate::Gate;
 pub use kafka::{Kafka, KafkaOptions, Security};
 pub use postgres::{PgOptions, Postgres, TestDatabase};
 pub use proxy::{FaultProxy, Faults};

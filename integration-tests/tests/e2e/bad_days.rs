@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Servers that go away, break or fill up under load: nothing is lost, and the run goes on.
 
+use std::time::Duration;
+
 use highwater_integration_tests::database::Database;
 use highwater_integration_tests::http;
 use highwater_integration_tests::workload::Workload;
@@ -8,6 +10,9 @@ use highwater_testbed::{FaultProxy, Kafka, PgOptions, Postgres, Registry, wait};
 use serde_json::json;
 
 use crate::scene::{LIMIT, Scene, small_load};
+
+/// How long a server stays away. Other tests run meanwhile.
+const OUTAGE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_dies_and_comes_back_under_writes_loses_nothing() {
@@ -123,7 +128,7 @@ async fn a_network_that_stalls_and_breaks_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_registry_that_is_down_holds_a_new_schema_back_until_it_is_there() {
+async fn a_registry_that_is_down_for_a_minute_holds_a_new_schema_back_until_it_is_there() {
     let sql = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a')";
     let server = Postgres::shared(17).await.unwrap();
     let kafka = Kafka::shared().await.unwrap();
@@ -139,6 +144,7 @@ async fn a_registry_that_is_down_holds_a_new_schema_back_until_it_is_there() {
     let mut process = scene.run();
     scene.caught_up(&mut process).await;
     registry.kill9().await.unwrap();
+    let back_at = tokio::time::Instant::now() + OUTAGE;
     scene.database.run("INSERT INTO t VALUES (2, 'b')").await;
     scene.database.acknowledged(scene.file.name(), LIMIT).await;
     scene
@@ -151,6 +157,8 @@ async fn a_registry_that_is_down_holds_a_new_schema_back_until_it_is_there() {
         "the registry is not named:\n{}",
         process.err_tail()
     );
+    tokio::time::sleep_until(back_at).await;
+    assert!(process.is_running(), "it gave up:\n{}", process.err_tail());
     registry.restart().await.unwrap();
     scene.finish(&mut process).await;
     assert_eq!(scene.ops("t").await, ["r 1", "c 2", "c 3"]);

@@ -2,8 +2,8 @@
 //! Encrypted connections, verified.
 
 use highwater_integration_tests::database::Database;
-use highwater_testbed::certificates::Authority;
-use highwater_testbed::{Kafka, KafkaOptions, PgOptions, Postgres, Registry, Security};
+use highwater_testbed::certificates::{Authority, LOCAL_NAMES};
+use highwater_testbed::{Gate, Kafka, KafkaOptions, PgOptions, Postgres, Registry, Security};
 use serde_json::json;
 
 use crate::scene::Scene;
@@ -72,7 +72,7 @@ async fn a_certificate_for_another_name_is_refused_by_verify_full_only() {
 }
 
 #[tokio::test]
-async fn kafka_over_tls_with_scram_flows_and_a_wrong_password_is_told() {
+async fn kafka_over_tls_with_scram_and_a_registry_behind_tls_flow_and_what_is_wrong_is_told() {
     let shared = Postgres::shared(17).await.unwrap();
     let kafka = Kafka::start(KafkaOptions::default().with_listener(Security::SaslSsl))
         .await
@@ -98,8 +98,30 @@ async fn kafka_over_tls_with_scram_flows_and_a_wrong_password_is_told() {
         "a secret was told:\n{}",
         ended.err
     );
-    let right = highwater_testbed::kafka::KAFKA_PASSWORD;
-    let mut process = scene.file.run_with(&[("HIGHWATER_TEST_PASSWORD", right)]);
+    let right = ("HIGHWATER_TEST_PASSWORD", highwater_testbed::kafka::KAFKA_PASSWORD);
+    let authority = Authority::new().unwrap();
+    let identity = authority.server(&LOCAL_NAMES).unwrap();
+    let gate = Gate::start(registry.port(), &identity, "captain", "open sesame")
+        .await
+        .unwrap();
+    std::fs::write(scene.file.folder().join("gate.pem"), authority.ca_pem()).unwrap();
+    let mut behind_the_gate = json!({ "confluent": {
+        "url": format!("https://127.0.0.1:{}/apis/ccompat/v7", gate.port()),
+        "credentials": { "kind": "basic", "user": "captain", "password": "${env:HIGHWATER_TEST_REGISTRY}" },
+    }});
+    scene.file.set("registry", behind_the_gate.clone());
+    let shown = ("HIGHWATER_TEST_REGISTRY", "open sesame");
+    let ended = scene.file.run_with(&[right, shown]).ended(crate::scene::LIMIT).await;
+    ended
+        .with_code(2)
+        .telling(&["certificate of the schema registry", "not trusted", "ca_file"]);
+    behind_the_gate["confluent"]["ca_file"] = json!("gate.pem");
+    scene.file.set("registry", behind_the_gate);
+    let wrong = ("HIGHWATER_TEST_REGISTRY", "open barley");
+    let ended = scene.file.run_with(&[right, wrong]).ended(crate::scene::LIMIT).await;
+    let ended = ended.with_code(2).telling(&["registry", "credentials"]);
+    assert!(!ended.err.contains("barley"), "a secret was told:\n{}", ended.err);
+    let mut process = scene.file.run_with(&[right, shown]);
     scene.finish(&mut process).await;
     assert_eq!(scene.ops("t").await, ["r 1", "r 2"]);
 }

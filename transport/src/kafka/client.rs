@@ -5,6 +5,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use highwater_core::{Error, ErrorKind, Result};
 use rdkafka::ClientConfig;
@@ -14,21 +15,41 @@ use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr, RDKafkaType};
 
 use super::failure::Failure;
 
+/// How long trouble with credentials or TLS outdoes other trouble with connections.
+const REFUSAL_STAYS: Duration = Duration::from_secs(10);
+
 /// What the client's callbacks note.
 #[derive(Default)]
 pub(super) struct Notes {
-    trouble: Mutex<Option<Failure>>,
+    trouble: Mutex<Option<(Failure, Instant)>>,
 }
 
 impl Notes {
+    /// Trouble with credentials or TLS stays noted for a while: that no broker is left follows from it.
     pub(super) fn note(&self, failure: Failure) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let stays = |(noted, at): &(Failure, Instant)| is_refusal(noted) && at.elapsed() < REFUSAL_STAYS;
+        if is_refusal(&failure) || !trouble.as_ref().is_some_and(stays) {
+            *trouble = Some((failure, Instant::now()));
+        }
     }
 
     /// The last trouble with connections that was noted, and forgets it.
     pub(super) fn take(&self) -> Option<Failure> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
+        let noted = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
+        noted.map(|(failure, _)| failure)
     }
+}
+
+/// Whether the brokers and we do not accept each other, which no waiting mends.
+fn is_refusal(failure: &Failure) -> bool {
+    matches!(failure.code, Code::Authentication | Code::SSL)
+}
+
+/// Whether a broken connection was ended by the broker's objection to our part of TLS. Since version 1.3 it comes after
+/// the handshake, for a client's certificate is looked at then, and librdkafka has no code for it; OpenSSL words it so.
+fn is_tls_alert(reason: &str) -> bool {
+    reason.contains("SSL alert number")
 }
 
 /// A client, destroyed when dropped, which may wait for its threads.
@@ -83,6 +104,7 @@ unsafe extern "C" fn on_error(_rk: *mut native::rd_kafka_t, code: c_int, reason:
         .into_iter()
         .find(|known| *known as c_int == code)
         .unwrap_or(Code::BrokerTransportFailure);
+    let code = if is_tls_alert(&text) { Code::SSL } else { code };
     notes.note(Failure {
         text,
         ..Failure::of_code(code)
@@ -144,7 +166,7 @@ impl Client {
     /// What a timed-out call was really about: trouble with credentials or TLS shows only beside it.
     pub(super) fn explained(&self, failure: Failure) -> Failure {
         match self.notes.take() {
-            Some(noted) if !failure.is_fatal && matches!(noted.code, Code::Authentication | Code::SSL) => noted,
+            Some(noted) if !failure.is_fatal && is_refusal(&noted) => noted,
             Some(noted) if failure.code == Code::OperationTimedOut => Failure {
                 text: format!("{}; {}", failure.text, noted.text),
                 ..failure

@@ -44,6 +44,7 @@ pub async fn check(settings: &Arc<Settings>, selection: &Selection) -> Result<Ve
 
     let mut findings = server::findings(&facts, slot.is_some());
     findings.extend(tables::findings(&facts.role, settings, &candidates));
+    findings.extend(tables::keys(&shapes));
     findings.extend(tables::columns(&shapes, &types));
     let tables = streaming::Tables {
         candidates: &candidates,

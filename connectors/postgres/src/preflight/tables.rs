@@ -2,12 +2,13 @@
 //! The chosen tables: whether they exist, may be read, have a key and hold only what can be carried.
 
 use super::{Mend, error};
+use crate::protocol::pgoutput::ReplicaIdentity;
 use crate::protocol::quoting::{quote_identifier, quote_qualified};
 use crate::publication::Candidate;
 use crate::schema::TableShape;
 use crate::settings::Settings;
 use crate::values::{self, PgType};
-use highwater_core::connector::Finding;
+use highwater_core::connector::{Finding, TABLE_WITHOUT_KEY};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn findings(role: &str, settings: &Settings, candidates: &[Candidate]) -> Vec<Finding> {
@@ -62,14 +63,34 @@ fn of_table(table: &Candidate, role: &str) -> Vec<Finding> {
                 .sql(format!("ALTER TABLE {name} REPLICA IDENTITY FULL"))
                 .advice("or better, add a primary key; or exclude the table in `tables.exclude`"),
         );
-    } else if !table.has_primary_key {
-        let what = format!("table {} has no primary key", table.name);
-        let why = "its events have no key, and it cannot be copied in chunks unless its replica identity is an index";
-        findings.push(error("table_without_key", what, why).warning().advice(
-            "add a primary key, exclude the table, or set `snapshot.mode: never`: a first copy of it ends the run",
+    }
+    findings
+}
+
+/// Tables whose events have no key, as they are published: a key that a column list leaves out is none.
+pub(super) fn keys(shapes: &[TableShape]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for shape in shapes
+        .iter()
+        .filter(|shape| shape.key().is_empty() && has_identity(shape))
+    {
+        let what = format!("table {} has no key", shape.name);
+        let why = "its events have no key, and it cannot be copied in chunks";
+        findings.push(error(TABLE_WITHOUT_KEY, what, why).warning().advice(
+            "add a primary key (and keep it in the publication's column list), exclude the table, or set \
+             `snapshot.mode: never`: a first copy of it ends the run",
         ));
     }
     findings
+}
+
+/// Whether updates and deletes are in the log at all; else another finding says so.
+fn has_identity(shape: &TableShape) -> bool {
+    match shape.replica_identity {
+        ReplicaIdentity::Default => shape.primary_key_columns > 0,
+        ReplicaIdentity::Nothing => false,
+        ReplicaIdentity::Index | ReplicaIdentity::Full => true,
+    }
 }
 
 /// Columns whose types are not carried.

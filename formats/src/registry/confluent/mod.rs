@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A client of the Confluent REST interface, which Apicurio, Karapace and Redpanda speak as well.
 
+mod failure;
 mod response;
 mod settings;
 
@@ -95,19 +96,8 @@ impl ConfluentRegistry {
         Ok(Answer::new(status, &body))
     }
 
-    /// Never shows the URL's path or credentials; the error's own text would repeat the URL.
     fn unreachable(&self, error: reqwest::Error) -> Error {
-        let what = if error.is_timeout() {
-            "did not answer in time"
-        } else {
-            "cannot be reached"
-        };
-        Error::new(
-            ErrorKind::Unreachable,
-            format!("the schema registry at {} {what}", self.place()),
-        )
-        .with_source(error.without_url())
-        .with_fix("start the registry, or correct its url; it is tried again")
+        failure::unreachable(&self.place(), error)
     }
 
     fn place(&self) -> String {

@@ -133,6 +133,12 @@ impl Kafka {
         self.ca_pem().map(|_| self.dir().join("ca.pem"))
     }
 
+    /// The authority of the broker's certificate, which also signs those of clients that it trusts, if it has a TLS
+    /// listener.
+    pub fn authority(&self) -> Option<&Authority> {
+        self.configuration.authority()
+    }
+
     /// Stops the broker in an orderly way.
     pub async fn stop(&self) -> Result<()> {
         self.server.stop(STOP_LIMIT).await
