@@ -4,6 +4,7 @@
 //! end) are made on the native handle; all such calls are in this file, `producer.rs` and `consumer.rs`.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ const REFUSAL_STAYS: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub(super) struct Notes {
     trouble: Mutex<Option<(Failure, Instant)>>,
+    /// Produce requests that were sent and not answered. One that failed unsent makes it too small, until it is set back.
+    produce_requests: AtomicI32,
 }
 
 impl Notes {
@@ -32,6 +35,16 @@ impl Notes {
         if is_refusal(&failure) || !trouble.as_ref().is_some_and(stays) {
             *trouble = Some((failure, Instant::now()));
         }
+    }
+
+    /// How many produce requests are under way.
+    pub(super) fn produce_requests(&self) -> i32 {
+        self.produce_requests.load(Ordering::Relaxed)
+    }
+
+    /// None is under way, whatever was counted.
+    pub(super) fn no_produce_requests(&self) {
+        self.produce_requests.store(0, Ordering::Relaxed);
     }
 
     /// The last trouble with connections that was noted, and forgets it.
@@ -111,6 +124,63 @@ unsafe extern "C" fn on_error(_rk: *mut native::rd_kafka_t, code: c_int, reason:
     });
 }
 
+/// What the produce request is called in Kafka's protocol.
+const PRODUCE: i16 = 0;
+const INTERCEPTOR: &CStr = c"highwater";
+
+unsafe extern "C" fn on_new(
+    rk: *mut native::rd_kafka_t,
+    _conf: *const native::rd_kafka_conf_t,
+    opaque: *mut c_void,
+    _why: *mut c_char,
+    _why_len: usize,
+) -> RDKafkaRespErr {
+    // SAFETY: the handle is being made, which is when interceptors may be added; name and opaque outlive it.
+    unsafe {
+        native::rd_kafka_interceptor_add_on_request_sent(rk, INTERCEPTOR.as_ptr(), Some(on_request_sent), opaque);
+        native::rd_kafka_interceptor_add_on_response_received(rk, INTERCEPTOR.as_ptr(), Some(on_response), opaque)
+    }
+}
+
+unsafe extern "C" fn on_request_sent(
+    _rk: *mut native::rd_kafka_t,
+    _socket: c_int,
+    _broker: *const c_char,
+    _broker_id: i32,
+    api: i16,
+    _version: i16,
+    _correlation: i32,
+    _size: usize,
+    opaque: *mut c_void,
+) -> RDKafkaRespErr {
+    count_request(api, 1, opaque)
+}
+
+unsafe extern "C" fn on_response(
+    _rk: *mut native::rd_kafka_t,
+    _socket: c_int,
+    _broker: *const c_char,
+    _broker_id: i32,
+    api: i16,
+    _version: i16,
+    _correlation: i32,
+    _size: usize,
+    _round_trip: i64,
+    _error: RDKafkaRespErr,
+    opaque: *mut c_void,
+) -> RDKafkaRespErr {
+    count_request(api, -1, opaque)
+}
+
+fn count_request(api: i16, change: i32, opaque: *mut c_void) -> RDKafkaRespErr {
+    if api == PRODUCE {
+        // SAFETY: the opaque is the client's Notes, which outlive its handle.
+        let notes = unsafe { &*opaque.cast::<Notes>() };
+        notes.produce_requests.fetch_add(change, Ordering::Relaxed);
+    }
+    RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+}
+
 fn unusable(error: &KafkaError) -> Error {
     let text = match error {
         KafkaError::ClientConfig(_, why, option, _) => format!("option \"{option}\" of kafka: {why}"),
@@ -134,7 +204,9 @@ impl Client {
         // SAFETY: the configuration is valid and rd_kafka_new takes it over where it succeeds; the opaque outlives the
         // client, which is destroyed before the notes go (see Drop).
         let rk = unsafe {
-            native::rd_kafka_conf_set_opaque(made.ptr(), Arc::as_ptr(&notes).cast_mut().cast());
+            let opaque = Arc::as_ptr(&notes).cast_mut().cast();
+            native::rd_kafka_conf_set_opaque(made.ptr(), opaque);
+            native::rd_kafka_conf_interceptor_add_on_new(made.ptr(), INTERCEPTOR.as_ptr(), Some(on_new), opaque);
             native::rd_kafka_conf_set_log_cb(made.ptr(), Some(on_log));
             native::rd_kafka_conf_set_error_cb(made.ptr(), Some(on_error));
             native::rd_kafka_conf_set_events(made.ptr(), events);

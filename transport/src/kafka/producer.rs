@@ -134,6 +134,7 @@ impl Producer {
 
     pub(super) fn begin(&self) -> Result<(), Failure> {
         self.undelivered();
+        self.client().notes().no_produce_requests();
         for topic in self.topics().values_mut() {
             topic.queued.fill(Queued::default());
         }
@@ -148,9 +149,9 @@ impl Producer {
         unsafe { checked_error(native::rd_kafka_commit_transaction(self.rk(), timeout_ms as c_int)) }
     }
 
-    /// Waits until no more than what no full batch holds is queued, unless the queue stands still. librdkafka has one
-    /// request per partition under way, and while it flushes (as its commit does) with more than that, its thread asks
-    /// without a pause whether the request is answered.
+    /// Waits until no request is under way and what is queued fills no batch, unless the queue stands still. librdkafka
+    /// has one request per partition under way, and while it flushes (as its commit does) with more than that, its thread
+    /// asks without a pause whether the request is answered.
     fn let_full_batches_go(&self) {
         let (unsent, bytes, records) = self.queued();
         let rest = unsent.saturating_mul(records) / bytes.max(1);
@@ -161,7 +162,8 @@ impl Producer {
             if waiting < moved.1 {
                 moved = (Instant::now(), waiting);
             }
-            if waiting <= rest || moved.0.elapsed() > STANDSTILL_MAX {
+            let calm = waiting <= rest && self.client().notes().produce_requests() <= 0;
+            if calm || moved.0.elapsed() > STANDSTILL_MAX {
                 return;
             }
             std::thread::sleep(DELIVERY_LOOK);

@@ -167,7 +167,8 @@ pub struct KafkaSettings {
     pub linger_ms: u32,
     /// The largest record in bytes. A topic's `max.message.bytes` must allow it too.
     pub record_bytes_max: u32,
-    /// Memory in bytes for records on their way; appends wait when it is full. More makes it slower, not faster.
+    /// Memory in bytes for the values of records on their way; appends wait when it is full. More is no faster: a request
+    /// is under way and one made ready behind it.
     pub queue_bytes_max: u32,
     /// Time in milliseconds after which the brokers end a transaction that is still open. For so long the readers wait
     /// behind a writer that died and was not opened again.
@@ -194,7 +195,7 @@ impl Default for KafkaSettings {
             batch_bytes: 900_000,
             linger_ms: 10_000,
             record_bytes_max: 1_000_000,
-            queue_bytes_max: 32 << 20,
+            queue_bytes_max: 8 << 20,
             transaction_timeout_ms: 60_000,
             operation_timeout_ms: 60_000,
             extra: BTreeMap::new(),
