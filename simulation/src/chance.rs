@@ -223,7 +223,7 @@ impl Life<'_> {
             Source::OneOrder | Source::WriteTimes => See::Ordered,
             Source::ExportedSnapshot if marked => See::Transactions,
             Source::ExportedSnapshot => See::At(self.log_start),
-            Source::Moments => {
+            Source::Moments | Source::OrderedMoments => {
                 let resolved = match &self.cursor {
                     Cursor::Unordered(cursor) => cursor.resolved(),
                     Cursor::Ordered(cursor) => cursor.position(),
@@ -312,19 +312,29 @@ impl Life<'_> {
         let ids = self.scenario.ids;
         let of_table = &self.database.tables[table];
         let mut key = || of_table.key_of(self.rng.random_range(0..ids));
-        let rows = match [key(), key(), key()] {
-            [a, b, c] if a != b && b != c => SnapshotRows::Keys(vec![a, b, c]),
-            [a, _, _] if a.as_bytes().last().is_some_and(|byte| byte % 2 == 0) => SnapshotRows::Range {
+        let (a, b, c) = (key(), key(), key());
+        let rows = match self.rng.random_range(0..4) {
+            0 => SnapshotRows::Keys(vec![a, b, c]),
+            1 => SnapshotRows::Range {
                 after: Some(a),
                 through: None,
             },
-            [a, ..] if a.as_bytes().last().is_some_and(|byte| byte % 3 == 0) => SnapshotRows::Condition("even".into()),
-            _ => SnapshotRows::Range {
+            2 => SnapshotRows::Range {
                 after: None,
-                through: Some(of_table.key_of(ids / 2)),
+                through: Some(a),
             },
+            _ => SnapshotRows::Condition("even".into()),
         };
         let table = of_table.name().clone();
-        self.step(Input::Snapshot(vec![SnapshotScope { table, rows }]))
+        let mut scopes = vec![SnapshotScope {
+            table: table.clone(),
+            rows,
+        }];
+        if self.one_in(3) {
+            // A second scope of the table is a snapshot of its own.
+            let rows = SnapshotRows::All { starts: Vec::new() };
+            scopes.push(SnapshotScope { table, rows });
+        }
+        self.step(Input::Snapshot(scopes))
     }
 }

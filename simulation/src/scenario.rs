@@ -20,6 +20,8 @@ pub enum Source {
     OneOrder,
     /// One exported snapshot that all chunks are read from, then windows.
     ExportedSnapshot,
+    /// No marks, an ordered log; chunks are read at moments.
+    OrderedMoments,
     /// No marks; the log repeats and does not order; chunks are read at moments: CockroachDB.
     Moments,
     /// No marks; the log repeats and does not order; cells carry their write times, one column does not: Cassandra.
@@ -28,11 +30,12 @@ pub enum Source {
 
 impl Source {
     /// Every source.
-    pub const ALL: [Source; 6] = [
+    pub const ALL: [Source; 7] = [
         Source::MarksInLog,
         Source::MarksAtPositions,
         Source::OneOrder,
         Source::ExportedSnapshot,
+        Source::OrderedMoments,
         Source::Moments,
         Source::WriteTimes,
     ];
@@ -41,7 +44,7 @@ impl Source {
     pub fn reconcile(self) -> Reconcile {
         match self {
             Source::MarksInLog | Source::MarksAtPositions | Source::OneOrder => Reconcile::Window,
-            Source::ExportedSnapshot | Source::Moments => Reconcile::AsOf,
+            Source::ExportedSnapshot | Source::OrderedMoments | Source::Moments => Reconcile::AsOf,
             Source::WriteTimes => Reconcile::Version,
         }
     }
@@ -89,12 +92,13 @@ impl Scenario {
     /// Draws a scenario.
     pub fn draw(seed: u64) -> (Scenario, SmallRng) {
         let mut rng = SmallRng::seed_from_u64(seed ^ 0x9e37_79b9_7f4a_7c15);
-        let source = match rng.random_range(0..12) {
+        let source = match rng.random_range(0..14) {
             0..4 => Source::MarksInLog,
             4..6 => Source::MarksAtPositions,
             6 => Source::OneOrder,
             7..9 => Source::ExportedSnapshot,
-            9 => Source::WriteTimes,
+            9..11 => Source::WriteTimes,
+            11 => Source::OrderedMoments,
             _ => Source::Moments,
         };
         let settings = limits(source, &mut rng);

@@ -143,17 +143,11 @@ impl<K: Ord + Clone + Debug, V: Clone + PartialEq + Debug> Oracle<K, V> {
             LogRule::NewestOnly => (from..history.states.len()).find(|&at| agrees(&history.states[at])),
         };
         let Some(found) = found else {
-            let what = if history.states[..from.min(history.states.len())].iter().any(agrees) {
-                match origin {
-                    Origin::Log => "the log's event left already, or something newer did",
-                    Origin::Read => "a row that was read is older than what left before",
-                }
-            } else if history.states[from.min(history.states.len())..].iter().any(agrees) {
-                "something between this event and the one before is missing"
-            } else {
-                "a state that the database never had"
-            };
-            return violation(what, history.at);
+            let (before, after) = history.states.split_at(from.min(history.states.len()));
+            return violation(
+                complaint(origin, before.iter().any(agrees), after.iter().any(agrees)),
+                history.at,
+            );
         };
         history.at = found;
         history.consumer = state.map(|state| state.merged_over(history.consumer.as_ref()));
@@ -213,6 +207,16 @@ impl<K: Ord + Clone + Debug, V: Clone + PartialEq + Debug> Oracle<K, V> {
     /// Whether the database never had a key.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
+    }
+}
+
+/// What is wrong with a state that is not the next one.
+fn complaint(origin: Origin, was_before: bool, comes_later: bool) -> &'static str {
+    match (was_before, comes_later, origin) {
+        (true, _, Origin::Log) => "the log's event left already, or something newer did",
+        (true, _, Origin::Read) => "a row that was read is older than what left before",
+        (false, true, _) => "something between this event and the one before is missing",
+        (false, false, _) => "a state that the database never had",
     }
 }
 

@@ -127,7 +127,8 @@ pub struct Report {
     /// The chunk, where one is concerned.
     pub chunk: Option<ChunkId>,
     /// A stable name: `view_behind_log`, `chunk_failed`, `chunk_without_progress`, `table_without_key`,
-    /// `change_without_key`, `repair_queue_full`, `spill_failed`, `copy_by_windows`.
+    /// `change_without_key`, `repair_queue_full`, `spill_failed`, `copy_by_windows`,
+    /// `table_replaced`.
     pub code: String,
     /// What happened and what to do; no values.
     pub message: String,

@@ -5,6 +5,9 @@
 //! A chunk's rows are judged when they arrive, by memory and by one recall of the runs written so far; whatever the log
 //! delivers from then on is held against the rows at once. So a chunk needs one recall, however long it waits.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
+
 use crate::change::{Change, ChangeVersion, ChunkId, Op};
 use crate::connector::Reconcile;
 use crate::dblog::action::{Action, Report};
@@ -14,6 +17,7 @@ use crate::dblog::remembered::{KeyNews, digest};
 use crate::dblog::settings::AsOfFallback;
 use crate::dblog::spilled::{self, Recalled};
 use crate::dblog::window::{Touch, Window};
+use crate::error::Result;
 use crate::position::Position;
 use crate::schema::Key;
 use crate::spill::{SpillEntry, SpillRun};
@@ -46,17 +50,15 @@ impl<P: Position> Engine<P> {
         } else if self.moments_over {
             return true;
         }
+        if self.newest_commit < *commit {
+            self.newest_commit = commit.clone();
+        }
         if change.op == Op::Truncate {
             self.remembered.record_truncate(slot, commit);
             self.held_before(slot, commit).for_each(Window::truncate);
         }
         if let Some(key) = key {
-            let touch = if change.is_partial() {
-                Touch::Partial
-            } else {
-                Touch::Whole
-            };
-            self.remember_key(slot, key, commit, touch);
+            self.remember_key(slot, key, commit, Touch::of(change));
         }
         if let Some(old_key) = change.old_key() {
             self.remember_key(slot, old_key, commit, Touch::Whole);
@@ -134,7 +136,7 @@ impl<P: Position> Engine<P> {
         let floor = self.remembered.floor().clone();
         let relied = |window: &Window<P>| {
             let moment = window.held.as_ref().and_then(|held| held.at.as_ref());
-            window.way == Reconcile::AsOf && moment.is_some_and(|moment| *moment < floor)
+            window.recalling && moment.is_some_and(|moment| *moment < floor)
         };
         while let Some(at) = self.windows.iter().position(relied) {
             self.restart(at, false);
@@ -200,11 +202,11 @@ impl<P: Position> Engine<P> {
         }
         let keys: Vec<Key> = held.keyed_rows().filter_map(|(_, key, _)| key).collect();
         for key in &keys {
-            let mut known = self.remembered.last(slot, key).cloned();
-            if let Some(leaving) = self.spilled.last(slot, key) {
+            let mut known = self.spilled.last(slot, key).cloned();
+            if let Some(last) = self.remembered.last(slot, key) {
                 match &mut known {
-                    Some(known) => known.merge(&leaving.commit, leaving.touch),
-                    None => known = Some(leaving.clone()),
+                    Some(known) => known.merge(&last.commit, last.touch),
+                    None => known = Some(last.clone()),
                 }
             }
             if let Some(KeyNews { touch, .. }) = known.filter(|known| known.commit > moment) {
@@ -221,9 +223,8 @@ impl<P: Position> Engine<P> {
 
     /// What runs know of a chunk's keys.
     pub(super) fn recalled(&mut self, chunk: ChunkId, entries: &[SpillEntry], actions: &mut Vec<Action<P>>) {
-        let recalled: Vec<Recalled<P>> = match entries.iter().map(spilled::read).collect() {
-            Ok(recalled) => recalled,
-            Err(_) => return self.spill_failed("an entry that came back cannot be read", actions),
+        let Ok(recalled) = recalled_keys::<P>(entries) else {
+            return self.spill_failed("an entry that came back cannot be read", actions);
         };
         let Some(window) = self.windows.iter_mut().find(|w| w.chunk == chunk && w.recalling) else {
             return;
@@ -232,13 +233,10 @@ impl<P: Position> Engine<P> {
         let slot = window.slot;
         let Some(held) = &mut window.held else { return };
         let Some(moment) = held.at.clone() else { return };
-        let of_table = || recalled.iter().filter(|recalled| recalled.slot == slot);
-        for Recalled { key, news, .. } in of_table().filter(|recalled| recalled.news.commit > moment) {
-            held.touch(key, news.touch);
-        }
-        // The whole row left once, so that what was partial later can be merged onto it.
-        for Recalled { key, .. } in of_table().filter(|recalled| recalled.news.touch == Touch::Whole) {
-            held.repairs.remove(key.as_bytes());
+        for ((of_slot, key), news) in &recalled {
+            if *of_slot == slot && news.commit > moment {
+                held.touch_earlier(key, news.touch);
+            }
         }
         self.close_due(actions);
     }
@@ -251,15 +249,32 @@ impl<P: Position> Engine<P> {
             self.newest_moment.clone()
         };
         for window in self.windows.iter().filter(|window| window.way == Reconcile::AsOf) {
-            let oldest = match &window.held {
-                Some(held) => held.at.clone(),
-                None => window.moment_floor.clone(),
+            floor = match &window.held {
+                // Its rows are judged by all that is remembered, and by the log ever since.
+                Some(_) if !window.recalling => continue,
+                Some(held) => floor.min(held.at.clone()),
+                None => floor.min(window.moment_floor.clone()),
             };
-            floor = floor.min(oldest);
         }
         let floor = floor.unwrap_or_else(|| self.remembered.floor().clone());
         self.remembered.raise(floor.min(self.delivered.clone()));
         let outdated = self.spilled.outdated(self.remembered.floor());
         actions.extend(outdated.into_iter().map(Action::Forget));
     }
+}
+
+/// What came back of each key, taken together in the order in which the log said it.
+fn recalled_keys<P: Position>(entries: &[SpillEntry]) -> Result<Vec<((usize, Key), KeyNews<P>)>> {
+    let mut recalled: Vec<Recalled<P>> = entries.iter().map(spilled::read).collect::<Result<_>>()?;
+    recalled.sort_by_key(|recalled| recalled.run);
+    let mut keys: Vec<((usize, Key), KeyNews<P>)> = Vec::new();
+    let mut places: HashMap<(usize, Key), usize, BuildHasherDefault<DefaultHasher>> = HashMap::default();
+    for Recalled { slot, key, news, .. } in recalled {
+        let at = *places.entry((slot, key.clone())).or_insert(keys.len());
+        match keys.get_mut(at) {
+            Some((_, known)) => known.merge(&news.commit, news.touch),
+            None => keys.push(((slot, key), news)),
+        }
+    }
+    Ok(keys)
 }

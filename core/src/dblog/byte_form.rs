@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use crate::dblog::window::Touch;
 use crate::error::{Class, Error, ErrorKind, Result};
 use crate::schema::{Key, TableName};
 
@@ -30,6 +31,14 @@ impl Writer {
     pub(super) fn octets(&mut self, octets: &[u8]) {
         self.number(octets.len() as u64);
         self.0.extend_from_slice(octets);
+    }
+
+    pub(super) fn touch(&mut self, touch: Touch) {
+        self.number(match touch {
+            Touch::Partial => 0,
+            Touch::Whole => 1,
+            Touch::Moved => 2,
+        });
     }
 
     pub(super) fn key(&mut self, key: &Key) {
@@ -99,6 +108,15 @@ impl<'a> Reader<'a> {
             0 => Ok(false),
             1 => Ok(true),
             _ => Err(damaged("a flag is neither 0 nor 1")),
+        }
+    }
+
+    pub(super) fn touch(&mut self) -> Result<Touch> {
+        match self.number()? {
+            0 => Ok(Touch::Partial),
+            1 => Ok(Touch::Whole),
+            2 => Ok(Touch::Moved),
+            _ => Err(damaged("a key was left in no known way")),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::dblog::forwarded::Forwarded;
 use crate::dblog::input::SnapshotId;
 use crate::dblog::mutation::Mutation;
 use crate::dblog::settings::{AsOfFallback, EngineSettings};
-use crate::dblog::window::{Part, Segment, Touch};
+use crate::dblog::window::{Part, Segment};
 use crate::error::{Error, ErrorKind, Result};
 use crate::position::{InsideTransaction, Position, ResumePoint, TransactionId};
 use crate::schema::Key;
@@ -235,16 +235,23 @@ fn write_remembered<P: Position>(out: &mut Writer, engine: &Engine<P>) {
         out.table(&engine.tables[slot].name);
         out.key(key);
         out.octets(&news.commit.encode());
-        out.flag(news.touch == Touch::Whole);
+        out.touch(news.touch);
     });
 }
 
 fn read_remembered<P: Position>(input: &mut Reader<'_>, engine: &mut Engine<P>) -> Result<()> {
-    let entries = input.list(|input| Ok((input.table()?, input.key()?, P::decode(input.octets()?)?, input.flag()?)))?;
-    for (table, key, commit, whole) in entries {
+    let entries = input.list(|input| {
+        Ok((
+            input.table()?,
+            input.key()?,
+            P::decode(input.octets()?)?,
+            input.touch()?,
+        ))
+    })?;
+    for (table, key, commit, touch) in entries {
         let slot = engine.slot(&table);
-        let touch = if whole { Touch::Whole } else { Touch::Partial };
         engine.remembered.record(slot, key, &commit, touch);
+        engine.newest_commit = engine.newest_commit.clone().max(commit);
     }
     Ok(())
 }

@@ -103,9 +103,13 @@ impl<P: Position> Engine<P> {
         if self.shape_is_outdated(at, &rows.schema, moment.as_ref()) {
             return self.read_for_shape(at, actions);
         }
-        if !self.keeps_its_basis(at, &rows, actions) {
-            return;
+        if self.keeps_its_basis(at, &rows, actions) {
+            self.take_rows(at, rows, moment, actions);
         }
+    }
+
+    /// The rows prove what they must: they wait for their moment.
+    fn take_rows(&mut self, at: usize, rows: ChunkRows<P>, moment: Option<P>, actions: &mut Vec<Action<P>>) {
         self.narrow(at, &rows);
         if let ReadView::Transactions(view) = &rows.view
             && !self.windows[at].recording
@@ -129,7 +133,9 @@ impl<P: Position> Engine<P> {
                 self.newest_moment = Some(moment.clone());
             }
             let enough = match window.way {
-                Reconcile::AsOf => moment >= self.remembered.floor(),
+                Reconcile::AsOf => {
+                    moment >= self.remembered.floor() && window.must_see_at.as_ref().is_none_or(|at| at <= moment)
+                }
                 Reconcile::Window => window
                     .low
                     .bracket

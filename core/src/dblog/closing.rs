@@ -67,10 +67,7 @@ impl<P: Position> Engine<P> {
         self.adopt_shape(&window, &held, actions);
         let certificate = self.certify(&window, &held);
         if let Some(copy) = self.copy_mut(&window) {
-            copy.counts.chunks_done += 1;
-            copy.counts.rows_read += certificate.rows_read;
-            copy.counts.rows_dropped += certificate.rows_dropped;
-            copy.counts.rows_emitted += certificate.rows_emitted;
+            copy.counts.add(&certificate);
         }
         for key in repairs {
             self.queue_repair(window.snapshot, window.slot, key, actions);

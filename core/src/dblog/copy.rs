@@ -7,6 +7,7 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 use serde::{Deserialize, Serialize};
 
 use crate::connector::Reconcile;
+use crate::dblog::action::Certificate;
 use crate::dblog::chunk_sizer::ChunkSizer;
 use crate::dblog::input::SnapshotId;
 use crate::dblog::window::{Part, Segment};
@@ -60,6 +61,15 @@ pub(super) struct CopyCounts {
     pub rows_read: u64,
     pub rows_dropped: u64,
     pub rows_emitted: u64,
+}
+
+impl CopyCounts {
+    pub(super) fn add(&mut self, certificate: &Certificate) {
+        self.chunks_done += 1;
+        self.rows_read += certificate.rows_read;
+        self.rows_dropped += certificate.rows_dropped;
+        self.rows_emitted += certificate.rows_emitted;
+    }
 }
 
 /// Keys in order of arrival, each once.

@@ -86,6 +86,8 @@ pub struct Engine<P> {
     // The other two ways.
     pub(super) remembered: Remembered<P>,
     pub(super) spilled: Spilled<P>,
+    /// The newest commit of which a change has left (`AsOf`).
+    pub(super) newest_commit: P,
     /// The log says of each change when it was, and neither orders them nor delivers them once.
     pub(super) unordered: bool,
     /// No chunk is read as of a moment any more.
@@ -129,8 +131,9 @@ impl<P: Position> Engine<P> {
             finished: VecDeque::new(),
             turn: 0,
             quiet: reconcile == Reconcile::Window,
-            remembered: Remembered::new(position, settings.remembered_keys_max),
+            remembered: Remembered::new(position.clone(), settings.remembered_keys_max),
             spilled: Spilled::new(),
+            newest_commit: position,
             unordered: false,
             moments_over: false,
             newest_moment: None,

@@ -124,25 +124,11 @@ impl<P: Position> Engine<P> {
             return;
         }
         let slot = self.slot_of(&change.schema);
-        match self.reconcile {
-            Reconcile::Window => {}
-            Reconcile::AsOf => {
-                if !self.remember(slot, &change, actions) {
-                    self.counters.repeats_dropped += 1;
-                    return;
-                }
-            }
-            Reconcile::Version => {
-                let of_many =
-                    matches!(&change.version, ChangeVersion::Deletion { scope, .. } if **scope != DeletionScope::Row);
-                let forgotten = of_many && self.mutated.breaks(Mutation::DeletionOfMany);
-                if let Some(memory) = self.cells.get_mut(&slot).filter(|_| !forgotten) {
-                    memory.record(&change, self.events);
-                    self.bound_cells(slot);
-                }
-            }
-        }
         if self.reconcile != Reconcile::Window {
+            if !self.is_news(slot, &change, actions) {
+                self.counters.repeats_dropped += 1;
+                return;
+            }
             self.tell_shape(slot, &change, actions);
         }
         if self
@@ -157,6 +143,20 @@ impl<P: Position> Engine<P> {
         }
         actions.push(Action::Emit(change));
         self.dirty = true;
+    }
+
+    /// Remembers a change where marks do not tell what a chunk saw; `false` if it left already.
+    fn is_news(&mut self, slot: usize, change: &Change<P>, actions: &mut Vec<Action<P>>) -> bool {
+        if self.reconcile == Reconcile::AsOf {
+            return self.remember(slot, change, actions);
+        }
+        let of_many = matches!(&change.version, ChangeVersion::Deletion { scope, .. } if **scope != DeletionScope::Row);
+        let forgotten = of_many && self.mutated.breaks(Mutation::DeletionOfMany);
+        if let Some(memory) = self.cells.get_mut(&slot).filter(|_| !forgotten) {
+            memory.record(change, self.events);
+            self.bound_cells(slot);
+        }
+        true
     }
 
     /// Inside every open window of its table, the change wins over the chunk's rows of its keys.
@@ -175,20 +175,11 @@ impl<P: Position> Engine<P> {
             return;
         }
         let Some(key) = change.key() else {
-            self.fail_table(
-                slot,
-                "change_without_key",
-                "the log has a change without a key column",
-                actions,
-            );
-            return;
+            let what = "the log has a change without a key column";
+            return self.fail_table(slot, "change_without_key", what, actions);
         };
         let old_key = change.old_key().filter(|_| !self.mutated.breaks(Mutation::OldKey));
-        let touch = if change.is_partial() {
-            Touch::Partial
-        } else {
-            Touch::Whole
-        };
+        let touch = Touch::of(change);
         let touched_keys_max = self.settings.touched_keys_max as usize;
         let mut overrun = Vec::new();
         for window in self.windows.iter_mut().filter(|window| concerned(window)) {

@@ -12,7 +12,7 @@ use std::hash::{DefaultHasher, Hasher};
 use crate::dblog::window::{KeyMap, Touch};
 use crate::schema::Key;
 
-/// When a key last changed, and whether its whole row left since it is remembered.
+/// When a key last changed, and what of its row left since it is remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KeyNews<P> {
     pub commit: P,
@@ -20,14 +20,12 @@ pub(super) struct KeyNews<P> {
 }
 
 impl<P: Clone + Ord> KeyNews<P> {
-    /// Takes in what else is known of the key.
+    /// Takes in what the log said of the key later.
     pub(super) fn merge(&mut self, commit: &P, touch: Touch) {
         if self.commit < *commit {
             self.commit = commit.clone();
         }
-        if touch == Touch::Whole {
-            self.touch = Touch::Whole;
-        }
+        self.touch = self.touch.then(touch);
     }
 }
 
@@ -153,7 +151,7 @@ impl<P: Clone + Ord> Remembered<P> {
         self.truncated.get(slot)?.as_ref()
     }
 
-    /// Takes in a change of a key; whether its whole row left since it is remembered.
+    /// Takes in a change of a key; what of its row left since it is remembered.
     pub(super) fn record(&mut self, slot: usize, key: Key, commit: &P, touch: Touch) -> Touch {
         self.keys.record(slot, key, commit, touch)
     }

@@ -9,10 +9,9 @@ use crate::dblog::action::{Action, Outcome, Report};
 use crate::dblog::chunk_sizer::ChunkSizer;
 use crate::dblog::copy::{CopyCounts, CopyState, KeyQueue, TableCopy};
 use crate::dblog::engine::{Engine, FINISHED_COPIES_SHOWN_MAX};
-use crate::dblog::forwarded::Forwarded;
 use crate::dblog::input::{Control, SnapshotId, SnapshotRows, SnapshotScope};
 use crate::dblog::settings::AsOfFallback;
-use crate::dblog::window::{Mark, Part, Segment, Stage, Touched, Window};
+use crate::dblog::window::{Part, Segment, Stage, Window};
 use crate::position::{MarkId, Position};
 use crate::schema::{Key, TableName};
 
@@ -175,27 +174,10 @@ impl<P: Position> Engine<P> {
         };
         let chunk = ChunkId(self.next_chunk);
         self.next_chunk += 1;
-        let mut window = Window {
-            chunk,
-            snapshot: copy.snapshot,
-            slot: copy.slot,
-            part,
-            way,
-            stage: Stage::MarkingLow,
-            low: Mark::default(),
-            high: Mark::default(),
-            recording: false,
-            must_see: Forwarded::new(self.settings.forwarded_runs_max),
-            view: None,
-            touched: Touched::default(),
-            shape_news: None,
-            held: None,
-            rows_max: copy.sizer.rows(),
-            reads_repeated: 0,
-            asked_at: 0,
-            moment_floor: None,
-            recalling: false,
-        };
+        let mut window = Window::new(chunk, copy, part, way, self.settings.forwarded_runs_max);
+        if matches!(window.part, Part::Keys(_)) {
+            window.must_see_at = Some(self.newest_commit.clone());
+        }
         if window.way == Reconcile::Window {
             let mark = MarkId(self.next_mark);
             self.next_mark += 1;

@@ -6,7 +6,6 @@ use bytes::Bytes;
 
 use crate::dblog::byte_form::{Reader, Writer};
 use crate::dblog::remembered::{KeyNews, KeyTables, digest};
-use crate::dblog::window::Touch;
 use crate::error::Result;
 use crate::position::Position;
 use crate::schema::Key;
@@ -32,6 +31,7 @@ pub(super) struct Spilled<P> {
 /// What a run said of a key.
 #[derive(Debug)]
 pub(super) struct Recalled<P> {
+    pub run: SpillRun,
     pub slot: usize,
     pub key: Key,
     pub news: KeyNews<P>,
@@ -69,7 +69,7 @@ impl<P: Position> Spilled<P> {
         self.next_run += 1;
         let entry = |(slot, key, news): (usize, &Key, &KeyNews<P>)| SpillEntry {
             digest: digest(slot, key),
-            value: value(slot, key, news),
+            value: value(run, slot, key, news),
         };
         let entries = entries.into_iter().map(entry).collect();
         self.leaving = Some(Leaving { run, newest, keys });
@@ -102,12 +102,13 @@ impl<P: Position> Spilled<P> {
     }
 }
 
-fn value<P: Position>(slot: usize, key: &Key, news: &KeyNews<P>) -> Bytes {
+fn value<P: Position>(run: SpillRun, slot: usize, key: &Key, news: &KeyNews<P>) -> Bytes {
     let mut out = Writer::default();
     out.number(slot as u64);
     out.key(key);
     out.octets(&news.commit.encode());
-    out.flag(news.touch == Touch::Whole);
+    out.number(run.0);
+    out.touch(news.touch);
     out.finish()
 }
 
@@ -117,9 +118,11 @@ pub(super) fn read<P: Position>(entry: &SpillEntry) -> Result<Recalled<P>> {
     let slot = input.number()? as usize;
     let key = input.key()?;
     let commit = P::decode(input.octets()?)?;
-    let touch = if input.flag()? { Touch::Whole } else { Touch::Partial };
+    let run = SpillRun(input.number()?);
+    let touch = input.touch()?;
     input.finish()?;
     Ok(Recalled {
+        run,
         slot,
         key,
         news: KeyNews { commit, touch },

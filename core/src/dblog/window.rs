@@ -4,8 +4,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
-use crate::change::ChunkId;
+use crate::change::{Change, ChunkId};
 use crate::connector::{ChunkRows, ChunkScope, Reconcile};
+use crate::dblog::copy::TableCopy;
 use crate::dblog::forwarded::Forwarded;
 use crate::dblog::input::SnapshotId;
 use crate::dblog::row_index::RowIndex;
@@ -80,6 +81,26 @@ impl<P> Default for Mark<P> {
 pub(super) enum Touch {
     Partial,
     Whole,
+    /// Partial, of a row that came from another key: what left under this key before is another row's.
+    Moved,
+}
+
+impl Touch {
+    pub(super) fn of<P>(change: &Change<P>) -> Self {
+        match (change.is_partial(), &change.before) {
+            (false, _) => Touch::Whole,
+            (true, Some(_)) if change.old_key().is_some() => Touch::Moved,
+            (true, _) => Touch::Partial,
+        }
+    }
+
+    /// This, and then `later`.
+    pub(super) fn then(self, later: Touch) -> Touch {
+        match later {
+            Touch::Partial => self,
+            Touch::Whole | Touch::Moved => later,
+        }
+    }
 }
 
 /// What the log did inside the window before the rows arrived.
@@ -148,11 +169,20 @@ impl<P> Held<P> {
         let index = self.index.get_or_insert_with(|| RowIndex::new(schema, rows));
         if let Some(at) = index.take(key, schema, rows) {
             self.drop_row(at);
-            if touch == Touch::Partial {
+            if touch != Touch::Whole {
                 self.repairs.insert(key.as_bytes().to_vec());
             }
         } else if touch == Touch::Whole {
             self.repairs.remove(key.as_bytes());
+        }
+    }
+
+    /// The same for news that is older than what was held against the rows already.
+    pub(super) fn touch_earlier(&mut self, key: &Key, touch: Touch) {
+        let repaired = self.repairs.contains(key.as_bytes());
+        self.touch(key, touch);
+        if repaired {
+            self.repairs.insert(key.as_bytes().to_vec());
         }
     }
 
@@ -199,11 +229,39 @@ pub(super) struct Window<P> {
     pub asked_at: u64,
     /// The newest moment that any read had seen when this one was asked for (`AsOf`).
     pub moment_floor: Option<P>,
+    /// A read of chosen keys as of a moment has to see what had left by then: it is what asked for the read.
+    pub must_see_at: Option<P>,
     /// What runs outside memory know of its keys is being asked (`AsOf`).
     pub recalling: bool,
 }
 
 impl<P: Clone + Ord> Window<P> {
+    /// A window over `part` that waits for its low mark.
+    pub(super) fn new(chunk: ChunkId, copy: &TableCopy, part: Part, way: Reconcile, forwarded_runs_max: u32) -> Self {
+        Window {
+            chunk,
+            snapshot: copy.snapshot,
+            slot: copy.slot,
+            part,
+            way,
+            stage: Stage::MarkingLow,
+            low: Mark::default(),
+            high: Mark::default(),
+            recording: false,
+            must_see: Forwarded::new(forwarded_runs_max),
+            view: None,
+            touched: Touched::default(),
+            shape_news: None,
+            held: None,
+            rows_max: copy.sizer.rows(),
+            reads_repeated: 0,
+            asked_at: 0,
+            moment_floor: None,
+            must_see_at: None,
+            recalling: false,
+        }
+    }
+
     pub(super) fn capture(&self) -> crate::change::Capture {
         match self.part {
             Part::Segment(_) => crate::change::Capture::Chunk(self.chunk),
