@@ -105,6 +105,7 @@ fn change(schema: &Arc<TableSchema>, row: RowImage) -> Change<PgPosition> {
         source_time_us: 1_790_000_000_123_456,
         version: ChangeVersion::InOrder,
         capture: Capture::Log,
+        origin: None,
     }
 }
 

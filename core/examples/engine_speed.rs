@@ -37,6 +37,7 @@ fn batch(number: u64, schema: &std::sync::Arc<highwater_core::schema::TableSchem
             source_time_us: 0,
             version: ChangeVersion::InOrder,
             capture: Capture::Log,
+            origin: None,
         })
     }));
     items.push(LogItem::Commit {

@@ -101,6 +101,17 @@ pub struct Change<P> {
     pub version: ChangeVersion,
     /// How it came to be.
     pub capture: Capture,
+    /// Where it was made first, when it came to the source by replication from another database and the log says so.
+    pub origin: Option<Arc<ChangeOrigin<P>>>,
+}
+
+/// Another database in which a transaction was made before it came to the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeOrigin<P> {
+    /// The source's own name for it.
+    pub name: String,
+    /// Where the transaction committed there, where the log says so.
+    pub position: Option<P>,
 }
 
 impl<P> Change<P> {

@@ -4,7 +4,7 @@
 use crate::catalog_row::{CatalogRow, FullXid, only_row};
 use crate::chunk_reader::PgChunkReader;
 use crate::discover::read_catalog;
-use crate::log_reader::PgLogReader;
+use crate::log_reader::{PgLogReader, try_spill_directory};
 use crate::position::{PgPosition, XidEpoch};
 use crate::preflight;
 use crate::protocol::Lsn;
@@ -16,6 +16,7 @@ use crate::selection::Selection;
 use crate::settings::Settings;
 use crate::slot::{self, check_history, check_slot, read_slot};
 use crate::source_block::PgSourceBlock;
+use crate::stream_settings::{StreamOptions, Streaming};
 use crate::watermark::PgWatermarkWriter;
 use highwater_core::connector::{Capabilities, Catalog, Finding, Reconcile, SourceConnector};
 use highwater_core::position::{ResumePoint, RunId};
@@ -49,6 +50,26 @@ impl PostgresConnector {
         QueryConnection::new(self.settings.clone(), application_name, "")
     }
 
+    /// What the server is asked for. Where nobody asked for large transactions ahead of their commit and they have no
+    /// place to wait, the server keeps them.
+    fn stream_options(&self, server_major: u32) -> Result<StreamOptions> {
+        let options = StreamOptions::of(&self.settings, server_major)?;
+        if options.streaming == Streaming::Off {
+            return Ok(options);
+        }
+        match try_spill_directory(&self.settings.spill.directory()) {
+            Ok(()) => Ok(options),
+            Err(error) if self.settings.streaming.is_none() => {
+                tracing::warn!(%error, "large transactions are left to the server until they commit");
+                Ok(StreamOptions {
+                    streaming: Streaming::Off,
+                    ..options
+                })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// The position to start from: the checkpoint's where it can be kept, else the slot's, made now if it is missing.
     async fn start_position(
         &self,
@@ -68,7 +89,7 @@ impl PostgresConnector {
         let position = match slot {
             Some(slot) => slot.confirmed_flush.unwrap_or(Lsn::ZERO),
             None if self.settings.slot.create => {
-                let position = replication.create_slot(name).await?;
+                let position = replication.create_slot(name, self.settings.slot.two_phase).await?;
                 tracing::info!(slot = %name, %position, "replication slot created");
                 position
             }
@@ -122,6 +143,7 @@ impl SourceConnector for PostgresConnector {
 
     async fn open_log(&self, from: Option<&ResumePoint<PgPosition>>, run: RunId) -> Result<PgLogReader> {
         let mut catalog = self.queries("highwater log catalog");
+        let options = self.stream_options(catalog.server_major().await?)?;
         // Before the slot: decoding looks the publication up as it was when each change was made.
         ensure_publication(&mut catalog, &self.settings, &self.selection).await?;
         let mut replication = ReplicationConnection::open(&self.settings).await?;
@@ -132,8 +154,11 @@ impl SourceConnector for PostgresConnector {
         let xids = XidEpoch::new(next.column::<FullXid>(0)?.0);
         let command = StartReplication {
             slot: &self.settings.slot.name,
-            start: start.position.0,
+            // With prepared transactions, from where the server was acknowledged: those that were undecided then, or whose
+            // commit was not durable here, come again, and what the checkpoint has is passed over.
+            start: if options.two_phase { Lsn::ZERO } else { start.position.0 },
             publications: &[&self.settings.publication.name],
+            options,
         };
         let stream = replication.start(&command).await?;
         let (settings, selection) = (self.settings.clone(), self.selection.clone());

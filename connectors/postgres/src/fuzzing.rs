@@ -5,10 +5,10 @@
 use crate::protocol::framing::{FRAME_BYTES_MAX, FrameBatch, FrameSplitter, HANDSHAKE_FRAME_BYTES_MAX};
 use crate::protocol::handshake::{Channel, Credentials, Handshake, Progress};
 use crate::protocol::pgoutput::PgOutput;
-use crate::protocol::{ServerError, certificate, data_row, pgoutput as decoder, replication};
+use crate::protocol::{ProtocolError, ServerError, certificate, data_row, pgoutput as decoder, replication};
 use crate::values::{CARRIED_OIDS, PgType, TypeForm, resolve};
 use bytes::{Bytes, BytesMut};
-use highwater_core::image::RowImage;
+use highwater_core::image::{Cell, RowImage};
 use highwater_core::value::{ColumnDecoder, ValueWriter};
 
 /// Splits `bytes`, given in pieces of changing size, and checks that nothing is lost on the way.
@@ -36,14 +36,20 @@ pub fn framing(bytes: &[u8]) {
     assert_eq!(passed + splitter.buffered_bytes(), bytes.len(), "no byte is lost");
 }
 
-/// Decodes `bytes` as a pgoutput message and touches every cell of its rows.
+/// Decodes `bytes` as a pgoutput message, outside and inside of a piece of a transaction, and touches every cell of its
+/// rows.
 pub fn pgoutput(bytes: &[u8]) {
-    let touch = |cells| {
+    let touch = |cells: Box<[Cell]>| {
         let image = RowImage::new(Bytes::copy_from_slice(bytes), cells);
         assert!(image.value_bytes() <= bytes.len(), "cells lie inside the message");
         image.iter().count()
     };
-    match decoder::decode(bytes) {
+    touch_cells(decoder::decode(bytes), touch);
+    touch_cells(decoder::decode_in_piece(bytes).map(|(_, message)| message), touch);
+}
+
+fn touch_cells(decoded: Result<PgOutput<'_>, ProtocolError>, touch: impl Fn(Box<[Cell]>) -> usize) {
+    match decoded {
         Ok(PgOutput::Insert { new, .. }) => {
             touch(new.cells);
         }

@@ -34,6 +34,7 @@ pub mod settings;
 pub mod slot;
 pub mod socket;
 pub mod source_block;
+pub mod stream_settings;
 pub mod tls;
 pub mod values;
 pub mod watermark;

@@ -57,8 +57,9 @@ impl ReplicationConnection {
     }
 
     /// Creates the slot and returns the position from which it sends every change. Waits for transactions that run now.
-    pub async fn create_slot(&mut self, name: &str) -> Result<Lsn> {
-        let command = create_slot_command(name, false, SlotSnapshot::Nothing);
+    /// With `two_phase`, the slot sends prepared transactions before they are decided.
+    pub async fn create_slot(&mut self, name: &str, two_phase: bool) -> Result<Lsn> {
+        let command = create_slot_command(name, false, SlotSnapshot::Nothing, two_phase);
         let what = format!("creating replication slot \"{name}\"");
         let rows = self.connection.batch(&command, &what).await?;
         first_row(&rows, 1, &what)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a user configures: a versioned document, strict about names it does not know.
 
+use crate::stream_settings::{OriginFilter, SpillSettings, Streaming};
 use highwater_core::schema::TableName;
 use highwater_core::{Error, ErrorKind, Result};
 use serde::Deserialize;
@@ -50,6 +51,15 @@ pub struct Settings {
     /// How tables are copied.
     #[serde(default)]
     pub chunks: ChunkSettings,
+    /// When large transactions are sent; the best that the server has where it is not set.
+    #[serde(default)]
+    pub streaming: Option<Streaming>,
+    /// Where transactions wait that were sent before they committed.
+    #[serde(default)]
+    pub spill: SpillSettings,
+    /// Which changes are wanted, by where they were made first.
+    #[serde(default)]
+    pub origin: OriginFilter,
     /// The longest that connecting may take, handshake included.
     #[serde(default = "default_connect_timeout_ms")]
     pub connect_timeout_ms: u64,
@@ -165,6 +175,9 @@ pub struct SlotSettings {
     pub name: String,
     /// Whether it is created where it does not exist; else it is taken as it is.
     pub create: bool,
+    /// Whether prepared transactions are sent when they are prepared, instead of when they commit. Either way they are
+    /// delivered when they commit. A slot that once had it keeps it.
+    pub two_phase: bool,
 }
 
 impl Default for SlotSettings {
@@ -172,6 +185,7 @@ impl Default for SlotSettings {
         Self {
             name: "highwater".into(),
             create: true,
+            two_phase: false,
         }
     }
 }
@@ -330,7 +344,7 @@ impl Settings {
                 "raise `heartbeat.silence_max_ms`",
             );
         }
-        Ok(())
+        self.spill.validate()
     }
 
     /// Whether `table` is captured.

@@ -74,12 +74,10 @@ pub fn check_slot(slot: &SlotFacts, settings: &Settings) -> Result<()> {
             "choose another name in `slot.name`".into(),
         );
     }
-    if slot.two_phase {
+    if slot.two_phase && !settings.slot.two_phase {
         return unsuitable(
-            format!(
-                "replication slot \"{name}\" was created with two_phase, which sends transactions before they are decided"
-            ),
-            "choose another name in `slot.name`".into(),
+            format!("replication slot \"{name}\" has two_phase, which sends transactions before they are decided"),
+            "set `slot.two_phase: true`, or choose another name in `slot.name`".into(),
         );
     }
     if slot.is_lost() {

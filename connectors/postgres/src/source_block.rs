@@ -99,9 +99,21 @@ impl SourceBlock<PgPosition> for PgSourceBlock {
             out.null();
             out.null();
         }
+        // Of rows as the log has them, no snapshot's horizon is known.
         out.null();
-        out.null();
-        out.null();
+        match &change.origin {
+            Some(origin) => {
+                out.string(&origin.name);
+                match origin.position {
+                    Some(position) => out.long(position.0.0 as i64),
+                    None => out.null(),
+                }
+            }
+            None => {
+                out.null();
+                out.null();
+            }
+        }
     }
 }
 
@@ -110,7 +122,7 @@ mod tests {
     use super::*;
     use crate::fuzzing::Calls;
     use crate::protocol::Lsn;
-    use highwater_core::change::{ChangeVersion, ChunkId, Op};
+    use highwater_core::change::{ChangeOrigin, ChangeVersion, ChunkId, Op};
     use highwater_core::position::TransactionId;
     use highwater_core::schema::{TableId, TableName, TableSchema};
     use std::sync::Arc;
@@ -133,6 +145,7 @@ mod tests {
             source_time_us: 0,
             version: ChangeVersion::InOrder,
             capture,
+            origin: None,
         }
     }
 
@@ -142,6 +155,14 @@ mod tests {
         for capture in [Capture::Log, Capture::Chunk(ChunkId(1)), Capture::Repair(ChunkId(1))] {
             let mut calls = Calls::default();
             block.write(&change(capture), &mut calls);
+            assert_eq!(calls.count(), block.fields().len());
+        }
+        for position in [None, Some(PgPosition(Lsn(7)))] {
+            let name = "upstream".into();
+            let mut of_elsewhere = change(Capture::Log);
+            of_elsewhere.origin = Some(Arc::new(ChangeOrigin { name, position }));
+            let mut calls = Calls::default();
+            block.write(&of_elsewhere, &mut calls);
             assert_eq!(calls.count(), block.fields().len());
         }
     }

@@ -176,6 +176,7 @@ mod tests {
                 at,
             },
             capture: Capture::Log,
+            origin: None,
         }
     }
 

@@ -191,6 +191,7 @@ impl<P: Position> Engine<P> {
                 source_time_us: read_time_us,
                 version,
                 capture,
+                origin: None,
             }));
         }
     }

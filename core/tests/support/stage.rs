@@ -320,6 +320,7 @@ impl Stage {
             source_time_us: 0,
             version,
             capture: Capture::Log,
+            origin: None,
         }))
     }
 

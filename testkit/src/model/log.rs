@@ -112,6 +112,7 @@ impl LoggedChange {
             source_time_us: commit as i64,
             version: ChangeVersion::InOrder,
             capture: Capture::Log,
+            origin: None,
         })
     }
 }

@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Frames in, log items out, without I/O.
+//!
+//! Two streams of frames go through the same code: the server's ([`Decoder::run`]), and, when a transaction that was held
+//! commits, what was kept of it ([`Decoder::replay`]). The second is read to its end before the first goes on.
 
 use super::DecodeFailure;
+use super::held::{HeldTransactions, Kept, read_kept, xid_of};
+use super::prepared::PreparedLedger;
 use super::relation::CapturedRelation;
+use super::relations::Relations;
 use crate::position::{PgPosition, XidEpoch};
 use crate::protocol::framing::FrameBatch;
-use crate::protocol::pgoutput::{self, Begin, Commit, LogicalMessage, PgOutput, Relation};
-use crate::protocol::replication::{Keepalive, POSTGRES_EPOCH_UNIX_US, StreamMessage, XLogData, parse_stream_message};
+use crate::protocol::pgoutput::{self, PgOutput, Relation};
+use crate::protocol::replication::{Keepalive, StreamMessage, XLogData, parse_stream_message};
 use crate::protocol::{Lsn, ProtocolError};
 use crate::selection::Selection;
-use crate::watermark::{MARK_PREFIX, Mark, decode_mark};
-use bytes::Bytes;
-use highwater_core::change::{Capture, Change, ChangeVersion, LogItem, Op};
-use highwater_core::image::RowImage;
+use highwater_core::change::{ChangeOrigin, LogItem};
 use highwater_core::position::{InsideTransaction, ResumePoint, RunId, TransactionId};
 use highwater_core::{Error, ErrorKind};
-use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Where a run over frames stopped.
@@ -27,47 +30,78 @@ pub(super) enum Step {
     Full,
     /// At a relation whose schema must be found out first; see [`Decoder::announced`].
     RelationUnknown,
+    /// More is kept in memory than may be; see [`Decoder::take_spill`].
+    SpillDue,
+    /// A transaction that was held commits; see [`Decoder::replaying`].
+    ReplayDue,
 }
 
-/// What is known of a relation.
-#[derive(Debug)]
-enum Known {
-    Captured(CapturedRelation),
-    /// Published and not selected, as of this generation of the selection.
-    PassedOver {
-        relation: Relation,
-        generation: u64,
-    },
+/// What follows a message of the server.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Message,
+    SpillDue,
+    ReplayDue,
+    RelationUnknown,
 }
 
 /// A transaction whose end has not come yet.
 #[derive(Debug)]
-struct OpenTransaction {
-    id: TransactionId,
-    commit: PgPosition,
-    time_us: i64,
-    ordinal: u64,
+pub(super) struct OpenTransaction {
+    pub(super) id: TransactionId,
+    pub(super) commit: PgPosition,
+    pub(super) time_us: i64,
+    pub(super) ordinal: u64,
+    pub(super) origin: Option<Arc<ChangeOrigin<PgPosition>>>,
     /// What an earlier run delivered of it.
-    skip: Option<InsideTransaction<PgPosition>>,
+    pub(super) skip: Option<InsideTransaction<PgPosition>>,
+    /// An earlier run delivered all of it.
+    pub(super) delivered_before: bool,
+}
+
+/// What the messages that come now belong to, beside the transactions that come whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Section {
+    /// Nothing.
+    None,
+    /// A piece of this transaction.
+    Piece(u32),
+    /// This transaction, which was prepared.
+    Prepare(u32),
+}
+
+/// A transaction that was held and is delivered now.
+#[derive(Debug)]
+pub(super) struct Replay {
+    pub(super) xid: u32,
+    pub(super) held: super::held::HeldTransaction,
+    pub(super) end: PgPosition,
 }
 
 /// The state between frames.
 #[derive(Debug)]
 pub(super) struct Decoder {
-    slot: String,
-    run: RunId,
-    selection: Arc<Selection>,
-    xids: XidEpoch,
-    relations: HashMap<u32, Known>,
-    announced: Option<Relation>,
-    transaction: Option<OpenTransaction>,
-    inside: Option<InsideTransaction<PgPosition>>,
-    delivered: PgPosition,
-    foreign_marks: u64,
+    pub(super) slot: String,
+    pub(super) run: RunId,
+    pub(super) selection: Arc<Selection>,
+    pub(super) xids: XidEpoch,
+    pub(super) relations: Relations,
+    announced: Option<Arc<Relation>>,
+    pub(super) transaction: Option<OpenTransaction>,
+    pub(super) section: Section,
+    pub(super) held: HeldTransactions,
+    pub(super) replay: Option<Replay>,
+    pub(super) ledger: PreparedLedger,
+    memory_bytes_max: usize,
+    pub(super) inside: Option<InsideTransaction<PgPosition>>,
+    /// Where the checkpoint lies: what commits before it was delivered by an earlier run.
+    pub(super) start: PgPosition,
+    pub(super) delivered: PgPosition,
+    pub(super) foreign_marks: u64,
     reply_requested: bool,
 }
 
-type Items = Vec<LogItem<PgPosition>>;
+pub(super) type Items = Vec<LogItem<PgPosition>>;
 
 impl Decoder {
     pub(super) fn new(
@@ -76,16 +110,23 @@ impl Decoder {
         selection: Arc<Selection>,
         xids: XidEpoch,
         start: ResumePoint<PgPosition>,
+        memory_bytes_max: usize,
     ) -> Self {
         Self {
             slot,
             run,
             selection,
             xids,
-            relations: HashMap::new(),
+            relations: Relations::default(),
             announced: None,
             transaction: None,
+            section: Section::None,
+            held: HeldTransactions::default(),
+            replay: None,
+            ledger: PreparedLedger::default(),
+            memory_bytes_max,
             inside: start.inside,
+            start: start.position,
             delivered: start.position,
             foreign_marks: 0,
             reply_requested: false,
@@ -94,19 +135,24 @@ impl Decoder {
 
     /// The relation that waits for its schema.
     pub(super) fn announced(&self) -> Option<&Relation> {
-        self.announced.as_ref()
+        self.announced.as_deref()
     }
 
     /// Gives the announced relation its schema.
     pub(super) fn adopt(&mut self, captured: CapturedRelation) {
         if let Some(relation) = self.announced.take() {
-            self.relations.insert(relation.oid, Known::Captured(captured));
+            self.relations.resolve(relation.oid, captured);
         }
     }
 
     /// Everything at or before was delivered.
     pub(super) fn delivered(&self) -> PgPosition {
         self.delivered
+    }
+
+    /// How far the server may be told that everything is durable, when everything at or before `position` is.
+    pub(super) fn acknowledgeable(&mut self, position: PgPosition) -> Lsn {
+        self.ledger.acknowledgeable(position.0)
     }
 
     pub(super) fn foreign_marks(&self) -> u64 {
@@ -118,7 +164,32 @@ impl Decoder {
         std::mem::take(&mut self.reply_requested)
     }
 
-    /// Turns frames into items until one of the reasons of [`Step`]; `items` grows to `length_max` or a little more.
+    /// What is to be written to the file of a transaction, once [`Step::SpillDue`].
+    pub(super) fn take_spill(&mut self) -> Option<(u32, Vec<u8>)> {
+        self.held.take_largest()
+    }
+
+    /// Transactions whose files are not needed any more.
+    pub(super) fn take_dropped(&mut self) -> Vec<u32> {
+        self.held.take_dropped()
+    }
+
+    /// The transaction that is replayed: the frames of its file go to [`Decoder::replay`], then those of
+    /// [`Decoder::take_replay_tail`], then [`Decoder::end_replay`] is called.
+    pub(super) fn replaying(&self) -> Option<u32> {
+        self.replay.as_ref().map(|replay| replay.xid)
+    }
+
+    /// The frames of the replayed transaction that are in no file.
+    pub(super) fn take_replay_tail(&mut self) -> Vec<u8> {
+        self.replay
+            .as_mut()
+            .map(|replay| replay.held.take_tail())
+            .unwrap_or_default()
+    }
+
+    /// Turns frames of the server into items until one of the reasons of [`Step`]; `items` grows to `length_max` or a
+    /// little more.
     pub(super) fn run(
         &mut self,
         batch: &mut FrameBatch,
@@ -132,35 +203,26 @@ impl Decoder {
             let Some(frame) = batch.next_frame() else {
                 return Ok(Step::Drained);
             };
-            match frame.tag {
-                b'd' => match parse_stream_message(frame.body)? {
-                    StreamMessage::XLogData(data) => {
-                        if self.reconsider(data.payload) {
-                            // Comes again once the table's schema was found out.
-                            batch.rewind(offset);
-                        } else {
-                            let start = frame.body_start + data.payload_start;
-                            let payload = block.slice(start..start + data.payload.len());
-                            self.change(&data, payload, items)?;
-                        }
-                        if self.announced.is_some() {
-                            return Ok(Step::RelationUnknown);
-                        }
-                    }
-                    StreamMessage::Keepalive(keepalive) => self.keepalive(&keepalive, items),
-                },
-                b'E' => return Err(DecodeFailure::Core(server_error(frame.body))),
-                b'N' | b'S' => {}
-                b'c' | b'C' | b'Z' => {
-                    let what = "the server ended the stream of changes; it is shutting down or was promoted";
-                    return Err(DecodeFailure::Core(Error::new(ErrorKind::Unreachable, what)));
+            if frame.tag != b'd' {
+                not_of_the_log(frame.tag, frame.body, &server_error)?;
+                continue;
+            }
+            let data = match parse_stream_message(frame.body)? {
+                StreamMessage::XLogData(data) => data,
+                StreamMessage::Keepalive(keepalive) => {
+                    self.keepalive(&keepalive, items);
+                    continue;
                 }
-                tag => {
-                    return Err(ProtocolError::Unexpected {
-                        tag,
-                        state: "in a stream of changes",
-                    }
-                    .into());
+            };
+            let start = frame.body_start + data.payload_start;
+            match self.message(&data, &block, start..start + data.payload.len(), items)? {
+                Next::Message => {}
+                Next::SpillDue => return Ok(Step::SpillDue),
+                Next::ReplayDue => return Ok(Step::ReplayDue),
+                Next::RelationUnknown => {
+                    // Comes again once the table's schema was found out.
+                    batch.rewind(offset);
+                    return Ok(Step::RelationUnknown);
                 }
             }
         }
@@ -171,25 +233,110 @@ impl Decoder {
         })
     }
 
-    /// Whether the row message belongs to a relation that was passed over and is selected by now; it is announced then.
-    fn reconsider(&mut self, payload: &[u8]) -> bool {
-        let [b'I' | b'U' | b'D', a, b, c, d, ..] = payload else {
-            return false;
-        };
-        let oid = u32::from_be_bytes([*a, *b, *c, *d]);
-        let Some(Known::PassedOver { relation, generation }) = self.relations.get_mut(&oid) else {
-            return false;
-        };
-        let current = self.selection.generation();
-        if *generation == current {
-            return false;
+    /// Turns frames of the replayed transaction into items, as [`Decoder::run`] does those of the server.
+    pub(super) fn replay(
+        &mut self,
+        batch: &mut FrameBatch,
+        items: &mut Items,
+        length_max: usize,
+    ) -> Result<Step, DecodeFailure> {
+        let block = batch.bytes().clone();
+        while items.len() < length_max {
+            let offset = batch.offset();
+            let Some(frame) = batch.next_frame() else {
+                return Ok(Step::Drained);
+            };
+            let (lsn, kept, at) = read_kept(frame.tag, frame.body)?;
+            let payload = frame.body.get(at..).unwrap_or_default();
+            let in_pieces = match &self.replay {
+                Some(replay) if replay.held.in_pieces => {
+                    if replay.held.is_aborted(replay.xid, xid_of(payload)?) {
+                        continue;
+                    }
+                    true
+                }
+                _ => false,
+            };
+            if self.must_be_announced(payload, if in_pieces { 5 } else { 1 }) {
+                batch.rewind(offset);
+                return Ok(Step::RelationUnknown);
+            }
+            let start = frame.body_start + at;
+            let bytes = block.slice(start..start + payload.len());
+            match (decode_kept(payload, in_pieces)?, kept) {
+                (PgOutput::Relation(relation), Kept::Relation(arrival)) => {
+                    self.relations.announce(relation, arrival, &self.selection);
+                }
+                (message, _) => self.content(message, lsn, bytes, items)?,
+            }
         }
-        *generation = current;
-        let selected = self.selection.selects(&CapturedRelation::name_of(relation));
-        if selected {
-            self.announced = Some(relation.clone());
+        Ok(if batch.is_exhausted() {
+            Step::Drained
+        } else {
+            Step::Full
+        })
+    }
+
+    /// A message of the server's output plug-in.
+    #[inline]
+    fn message(
+        &mut self,
+        data: &XLogData<'_>,
+        block: &bytes::Bytes,
+        payload: Range<usize>,
+        items: &mut Items,
+    ) -> Result<Next, DecodeFailure> {
+        if self.section != Section::None {
+            return self.hold(data);
         }
-        selected
+        if self.must_be_announced(data.payload, 1) {
+            return Ok(Next::RelationUnknown);
+        }
+        match pgoutput::decode(data.payload)? {
+            PgOutput::Relation(relation) => {
+                let arrival = self.relations.arrived();
+                self.relations.announce(relation, arrival, &self.selection);
+                Ok(Next::Message)
+            }
+            message @ (PgOutput::Insert { .. }
+            | PgOutput::Update { .. }
+            | PgOutput::Delete { .. }
+            | PgOutput::Truncate { .. }
+            | PgOutput::Message(_)) => {
+                self.content(message, data.start, block.slice(payload), items)?;
+                Ok(Next::Message)
+            }
+            message => self.landmark(&message, items),
+        }
+    }
+
+    /// Whether the message refers to a relation whose schema must be found out before; it is announced then. Object ids
+    /// begin at `at`.
+    fn must_be_announced(&mut self, payload: &[u8], at: usize) -> bool {
+        let Some(fields) = payload.get(at..) else { return false };
+        let oids = match payload.first() {
+            Some(b'I' | b'U' | b'D') => fields.get(..4),
+            // A count and an octet of options come before the ids.
+            Some(b'T') => fields.get(5..),
+            _ => return false,
+        };
+        for oid in oids.unwrap_or_default().chunks_exact(4) {
+            let oid = oid.try_into().map(u32::from_be_bytes).unwrap_or_default();
+            if let Some(relation) = self.relations.unresolved(oid, &self.selection) {
+                self.announced = Some(relation);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether more is kept in memory than may be.
+    pub(super) fn after_keeping(&self) -> Next {
+        if self.held.memory_bytes() > self.memory_bytes_max {
+            Next::SpillDue
+        } else {
+            Next::Message
+        }
     }
 
     fn keepalive(&mut self, keepalive: &Keepalive, items: &mut Items) {
@@ -203,170 +350,42 @@ impl Decoder {
             _ => items.push(LogItem::Progress(self.delivered)),
         }
     }
+}
 
-    fn change(&mut self, data: &XLogData<'_>, payload: Bytes, items: &mut Items) -> Result<(), DecodeFailure> {
-        match pgoutput::decode(data.payload)? {
-            PgOutput::Insert { relation, new } => self.row(relation, Op::Create, data.start, items, |captured| {
-                Ok((None, Some(captured.image(new, payload)?)))
-            }),
-            PgOutput::Update { relation, old, new } => self.row(relation, Op::Update, data.start, items, |captured| {
-                captured.update(old, new, payload)
-            }),
-            PgOutput::Delete { relation, old } => self.row(relation, Op::Delete, data.start, items, |captured| {
-                Ok((Some(captured.old_image(old, payload)?), None))
-            }),
-            PgOutput::Truncate { relations, .. } => relations
-                .into_iter()
-                .try_for_each(|relation| self.row(relation, Op::Truncate, data.start, items, |_| Ok((None, None)))),
-            PgOutput::Begin(begin) => self.begin(&begin, items),
-            PgOutput::Commit(commit) => self.commit(&commit, items),
-            PgOutput::Relation(relation) => {
-                self.relation(relation);
-                Ok(())
-            }
-            PgOutput::Message(message) => self.message(&message, items),
-            PgOutput::Type { .. } | PgOutput::Origin { .. } => Ok(()),
-        }
-    }
-
-    fn relation(&mut self, relation: Relation) {
-        if self.selection.selects(&CapturedRelation::name_of(&relation)) {
-            self.announced = Some(relation);
-        } else {
-            let generation = self.selection.generation();
-            self.relations
-                .insert(relation.oid, Known::PassedOver { relation, generation });
-        }
-    }
-
-    fn begin(&mut self, begin: &Begin, items: &mut Items) -> Result<(), DecodeFailure> {
-        if self.transaction.is_some() {
-            let what = "a transaction begins inside another";
-            return Err(ProtocolError::Malformed { message: "Begin", what }.into());
-        }
-        let id = self.xids.whole(begin.xid);
-        let commit = PgPosition(begin.final_lsn);
-        let skip = match self.inside.take() {
-            Some(inside) if inside.transaction == id => Some(inside),
-            Some(inside) => return Err(DecodeFailure::Core(split_transaction_gone(&inside, id))),
-            None => None,
-        };
-        let time_us = begin.commit_time_us.saturating_add(POSTGRES_EPOCH_UNIX_US);
-        self.transaction = Some(OpenTransaction {
-            id,
-            commit,
-            time_us,
-            ordinal: 0,
-            skip,
-        });
-        items.push(LogItem::Begin {
-            transaction: id,
-            commit,
-        });
-        Ok(())
-    }
-
-    fn commit(&mut self, commit: &Commit, items: &mut Items) -> Result<(), DecodeFailure> {
-        let Some(transaction) = self.transaction.take() else {
-            return Err(outside("Commit"));
-        };
-        if let Some(inside) = transaction.skip.filter(|inside| inside.ordinal > transaction.ordinal) {
-            return Err(DecodeFailure::Core(split_transaction_gone(&inside, transaction.id)));
-        }
-        self.delivered = PgPosition(commit.end_lsn);
-        items.push(LogItem::Commit {
-            transaction: transaction.id,
-            position: self.delivered,
-        });
-        Ok(())
-    }
-
-    fn message(&mut self, message: &LogicalMessage<'_>, items: &mut Items) -> Result<(), DecodeFailure> {
-        if message.prefix == MARK_PREFIX {
-            match decode_mark(message.content, &self.slot, self.run).map_err(DecodeFailure::Core)? {
-                Mark::Ours(mark) => items.push(LogItem::Watermark {
-                    mark,
-                    position: PgPosition(message.lsn),
-                }),
-                Mark::Foreign => self.foreign_marks += 1,
-            }
-        }
-        Ok(())
-    }
-
-    /// Counts a change, and appends it unless its table is passed over or an earlier run delivered it.
-    #[inline]
-    fn row(
-        &mut self,
-        relation: u32,
-        op: Op,
-        lsn: Lsn,
-        items: &mut Items,
-        images: impl FnOnce(&CapturedRelation) -> Result<(Option<RowImage>, Option<RowImage>), DecodeFailure>,
-    ) -> Result<(), DecodeFailure> {
-        let Some(transaction) = &mut self.transaction else {
-            return Err(outside("row"));
-        };
-        transaction.ordinal += 1;
-        let position = PgPosition(lsn);
-        if let Some(inside) = &transaction.skip {
-            if transaction.ordinal == inside.ordinal && position != inside.change {
-                return Err(DecodeFailure::Core(split_transaction_gone(inside, transaction.id)));
-            }
-            if transaction.ordinal <= inside.ordinal {
-                return Ok(());
-            }
-        }
-        let captured = match self.relations.get(&relation) {
-            Some(Known::Captured(captured)) => captured,
-            Some(Known::PassedOver { .. }) => return Ok(()),
-            None => {
-                let what = "a row of a relation that was not announced";
-                return Err(ProtocolError::Malformed {
-                    message: "pgoutput",
-                    what,
-                }
-                .into());
-            }
-        };
-        let (before, after) = images(captured)?;
-        items.push(LogItem::Change(Change {
-            schema: captured.schema.clone(),
-            op,
-            before,
-            after,
-            position,
-            commit: transaction.commit,
-            transaction: transaction.id,
-            ordinal: transaction.ordinal,
-            source_time_us: transaction.time_us,
-            version: ChangeVersion::InOrder,
-            capture: Capture::Log,
-        }));
-        Ok(())
+/// A message as it was kept.
+#[inline]
+pub(super) fn decode_kept(payload: &[u8], in_piece: bool) -> Result<PgOutput<'_>, ProtocolError> {
+    if in_piece {
+        Ok(pgoutput::decode_in_piece(payload)?.1)
+    } else {
+        pgoutput::decode(payload)
     }
 }
 
-fn outside(message: &'static str) -> DecodeFailure {
-    ProtocolError::Malformed {
-        message,
-        what: "outside a transaction",
+/// What else a server may say while it streams.
+fn not_of_the_log(tag: u8, body: &[u8], server_error: &impl Fn(&[u8]) -> Error) -> Result<(), DecodeFailure> {
+    match tag {
+        b'E' => Err(DecodeFailure::Core(server_error(body))),
+        b'N' | b'S' => Ok(()),
+        b'c' | b'C' | b'Z' => {
+            let what = "the server ended the stream of changes; it is shutting down or was promoted";
+            Err(DecodeFailure::Core(Error::new(ErrorKind::Unreachable, what)))
+        }
+        tag => {
+            let state = "in a stream of changes";
+            Err(ProtocolError::Unexpected { tag, state }.into())
+        }
     }
-    .into()
-}
-
-/// The checkpoint lies inside a transaction, and the log does not bring that transaction again as it was.
-fn split_transaction_gone(inside: &InsideTransaction<PgPosition>, found: TransactionId) -> Error {
-    let what = "the transaction that the checkpoint splits does not come again as it was";
-    Error::new(ErrorKind::PositionLost, what)
-        .with("transaction", inside.transaction)
-        .with("found", found)
-        .with("ordinal", inside.ordinal)
-        .with_fix(
-            "was the publication changed, or the slot advanced by another program? start anew with a new snapshot",
-        )
 }
 
 #[cfg(test)]
 #[path = "decoder_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "held_tests.rs"]
+mod held_tests;
+
+#[cfg(test)]
+#[path = "pieces_property_tests.rs"]
+mod pieces_property_tests;

@@ -4,41 +4,57 @@
 use super::*;
 use crate::settings::Settings;
 use crate::values::{TypeForm, resolve};
+use crate::watermark::MARK_PREFIX;
 use highwater_core::image::CellRef;
 use highwater_core::position::MarkId;
 use highwater_core::schema::{Column, TableId, TableName, TableSchema};
 use std::sync::Arc;
 
-const MOVIES: u32 = 0x4001;
+pub(super) const MOVIES: u32 = 0x4001;
 
-fn selection(include: &[&str]) -> Arc<Selection> {
+pub(super) fn selection(include: &[&str]) -> Arc<Selection> {
     let json = serde_json::json!({
         "host": "db", "user": "mover", "database": "catalogue", "tables": {"include": include}
     });
     Arc::new(Selection::new(Arc::new(Settings::from_json(json).unwrap())))
 }
 
-fn decoder(selection: Arc<Selection>, start: ResumePoint<PgPosition>) -> Decoder {
-    Decoder::new("hw".into(), RunId(7), selection, XidEpoch::new(1_000), start)
+pub(super) fn decoder(selection: Arc<Selection>, start: ResumePoint<PgPosition>) -> Decoder {
+    with_memory(selection, start, usize::MAX)
 }
 
-fn at(lsn: u64) -> PgPosition {
+pub(super) fn with_memory(
+    selection: Arc<Selection>,
+    start: ResumePoint<PgPosition>,
+    memory_bytes_max: usize,
+) -> Decoder {
+    Decoder::new(
+        "hw".into(),
+        RunId(7),
+        selection,
+        XidEpoch::new(1_000),
+        start,
+        memory_bytes_max,
+    )
+}
+
+pub(super) fn at(lsn: u64) -> PgPosition {
     PgPosition(Lsn(lsn))
 }
 
 /// A stream of CopyData messages.
-#[derive(Default)]
-struct Stream(Vec<u8>);
+#[derive(Default, Clone)]
+pub(super) struct Stream(Vec<u8>);
 
 impl Stream {
-    fn frame(mut self, tag: u8, body: &[u8]) -> Self {
+    pub(super) fn frame(mut self, tag: u8, body: &[u8]) -> Self {
         self.0.push(tag);
         self.0.extend_from_slice(&(body.len() as i32 + 4).to_be_bytes());
         self.0.extend_from_slice(body);
         self
     }
 
-    fn log(self, lsn: u64, payload: &[u8]) -> Self {
+    pub(super) fn log(self, lsn: u64, payload: &[u8]) -> Self {
         let mut body = b"w".to_vec();
         body.extend_from_slice(&lsn.to_be_bytes());
         body.extend_from_slice(&lsn.to_be_bytes());
@@ -47,7 +63,7 @@ impl Stream {
         self.frame(b'd', &body)
     }
 
-    fn keepalive(self, end: u64, reply: bool) -> Self {
+    pub(super) fn keepalive(self, end: u64, reply: bool) -> Self {
         let mut body = b"k".to_vec();
         body.extend_from_slice(&end.to_be_bytes());
         body.extend_from_slice(&[0; 8]);
@@ -55,7 +71,7 @@ impl Stream {
         self.frame(b'd', &body)
     }
 
-    fn begin(self, commit: u64, xid: u32) -> Self {
+    pub(super) fn begin(self, commit: u64, xid: u32) -> Self {
         let mut payload = b"B".to_vec();
         payload.extend_from_slice(&commit.to_be_bytes());
         payload.extend_from_slice(&5_i64.to_be_bytes());
@@ -63,7 +79,7 @@ impl Stream {
         self.log(commit, &payload)
     }
 
-    fn commit(self, commit: u64) -> Self {
+    pub(super) fn commit(self, commit: u64) -> Self {
         let mut payload = b"C\0".to_vec();
         payload.extend_from_slice(&commit.to_be_bytes());
         payload.extend_from_slice(&(commit + 8).to_be_bytes());
@@ -71,13 +87,13 @@ impl Stream {
         self.log(commit, &payload)
     }
 
-    fn relation(self) -> Self {
+    pub(super) fn relation(self) -> Self {
         let columns = b"\0\x02\x01id\0\0\0\0\x17\xFF\xFF\xFF\xFF\0title\0\0\0\0\x19\xFF\xFF\xFF\xFF";
         let payload = [b"R".as_slice(), &MOVIES.to_be_bytes(), b"public\0movies\0d", columns].concat();
         self.log(0, &payload)
     }
 
-    fn insert(self, lsn: u64, id: u32) -> Self {
+    pub(super) fn insert(self, lsn: u64, id: u32) -> Self {
         let payload = [
             b"I".as_slice(),
             &MOVIES.to_be_bytes(),
@@ -89,7 +105,7 @@ impl Stream {
         self.log(lsn, &payload)
     }
 
-    fn message(self, lsn: u64, content: &str) -> Self {
+    pub(super) fn message(self, lsn: u64, content: &str) -> Self {
         let mut payload = b"M\x01".to_vec();
         payload.extend_from_slice(&lsn.to_be_bytes());
         payload.extend_from_slice(MARK_PREFIX.as_bytes());
@@ -99,16 +115,20 @@ impl Stream {
         self.log(lsn, &payload)
     }
 
-    fn batch(self) -> FrameBatch {
+    pub(super) fn append(&mut self, other: &Self) {
+        self.0.extend_from_slice(&other.0);
+    }
+
+    pub(super) fn batch(self) -> FrameBatch {
         FrameBatch::over(self.0.into())
     }
 }
 
-fn number(value: u32) -> Vec<u8> {
+pub(super) fn number(value: u32) -> Vec<u8> {
     [b"b\0\0\0\x04".as_slice(), &value.to_be_bytes()].concat()
 }
 
-fn captured(relation: &Relation) -> CapturedRelation {
+pub(super) fn captured(relation: &Relation) -> CapturedRelation {
     let columns = relation.columns.iter().map(|column| {
         let of = crate::values::PgType {
             oid: column.type_oid,
@@ -130,27 +150,65 @@ fn captured(relation: &Relation) -> CapturedRelation {
     CapturedRelation::new(relation, Arc::new(schema))
 }
 
-fn step(decoder: &mut Decoder, batch: &mut FrameBatch, items: &mut Items, max: usize) -> Result<Step, DecodeFailure> {
+pub(super) fn step(
+    decoder: &mut Decoder,
+    batch: &mut FrameBatch,
+    items: &mut Items,
+    max: usize,
+) -> Result<Step, DecodeFailure> {
     decoder.run(batch, items, max, |_| Error::bug("the server's error"))
 }
 
-/// Runs a stream to its end, answering for the catalogue.
-fn run(decoder: &mut Decoder, stream: Stream) -> Result<Items, DecodeFailure> {
+/// Runs a stream to its end, answering for the catalogue and for the disk.
+pub(super) fn run(decoder: &mut Decoder, stream: Stream) -> Result<Items, DecodeFailure> {
+    run_with(decoder, stream, &mut Disk::default())
+}
+
+/// Files by transaction.
+pub(super) type Disk = std::collections::HashMap<u32, Vec<u8>>;
+
+pub(super) fn run_with(decoder: &mut Decoder, stream: Stream, disk: &mut Disk) -> Result<Items, DecodeFailure> {
     let (mut batch, mut items) = (stream.batch(), Vec::new());
     loop {
-        match step(decoder, &mut batch, &mut items, usize::MAX)? {
-            Step::RelationUnknown => {
-                let captured = captured(decoder.announced().unwrap());
-                decoder.adopt(captured);
+        let mut found = step(decoder, &mut batch, &mut items, usize::MAX)?;
+        if found == Step::ReplayDue {
+            found = replay(decoder, disk, &mut items)?;
+        }
+        for xid in decoder.take_dropped() {
+            disk.remove(&xid);
+        }
+        match found {
+            Step::RelationUnknown => adopt(decoder),
+            Step::SpillDue => {
+                let (xid, chunk) = decoder.take_spill().unwrap();
+                disk.entry(xid).or_default().extend_from_slice(&chunk);
             }
+            Step::ReplayDue => {}
             Step::Drained => return Ok(items),
             Step::Full => unreachable!("no limit was set"),
         }
     }
 }
 
+fn adopt(decoder: &mut Decoder) {
+    let captured = captured(decoder.announced().unwrap());
+    decoder.adopt(captured);
+}
+
+/// Replays what is on the disk and then what is not, as the reader does.
+fn replay(decoder: &mut Decoder, disk: &mut Disk, items: &mut Items) -> Result<Step, DecodeFailure> {
+    let file = disk.remove(&decoder.replaying().unwrap()).unwrap_or_default();
+    for frames in [file, decoder.take_replay_tail()] {
+        let mut batch = FrameBatch::over(frames.into());
+        while decoder.replay(&mut batch, items, usize::MAX)? == Step::RelationUnknown {
+            adopt(decoder);
+        }
+    }
+    decoder.end_replay(items).map(|()| Step::ReplayDue)
+}
+
 /// What came, in a few letters each.
-fn outline(items: &Items) -> Vec<String> {
+pub(super) fn outline(items: &Items) -> Vec<String> {
     let one = |item: &LogItem<PgPosition>| match item {
         LogItem::Begin { transaction, commit } => format!("begin {transaction} {commit}"),
         LogItem::Change(change) => format!("{:?} #{} at {}", change.op, change.ordinal, change.position),
@@ -313,10 +371,8 @@ fn a_full_list_stops_and_goes_on_without_loss() {
         match step(&mut decoder, &mut batch, &mut items, length_max).unwrap() {
             Step::Drained => break,
             Step::Full => steps += 1,
-            Step::RelationUnknown => {
-                let captured = captured(decoder.announced().unwrap());
-                decoder.adopt(captured);
-            }
+            Step::RelationUnknown => adopt(&mut decoder),
+            Step::SpillDue | Step::ReplayDue => unreachable!("nothing is held"),
         }
     }
     assert!(steps >= 2);

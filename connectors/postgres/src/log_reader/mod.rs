@@ -2,18 +2,55 @@
 //! The log: pgoutput messages become items of core's log, in order.
 //!
 //! ```text
-//! ReplicationStream -> frames -> Decoder (no I/O) -> LogItem
+//! ReplicationStream -> frames -> Decoder (no I/O) ----------------------------------> LogItem
+//!                                   |   held, until the transaction commits  -> replay ^
+//!                                   |        \_ past the limit: SpillFiles _/
 //!                                   | a relation message: the catalogue is asked for what the message lacks
 //! ```
 //!
 //! Everything that is read stays in the reader until it was appended, so that a dropped future loses nothing. Items are
-//! made by `decoder`, which does no I/O; this file waits: for bytes, for the catalogue, for a time to ask the server how
-//! far it is.
+//! made by `decoder`, which does no I/O; this file waits: for bytes, for the catalogue, for a disk, for a time to ask the
+//! server how far it is.
+//!
+//! # What is guaranteed
+//!
+//! 1. *Order*: transactions are delivered in the order of their commits, each in one go, whether the server sends them
+//!    whole, in pieces while they run, or when they are prepared. Pieces of many transactions may lie between one another;
+//!    none is delivered before its commit, and while one is replayed nothing else is read.
+//! 2. *Content*: a transaction that is rolled back, and a part of one that is, leaves nothing: no change, no mark, no
+//!    schema, no count.
+//! 3. *Acknowledgement* never passes a transaction that was not delivered and made durable. For one in pieces that holds by
+//!    itself: the server sends every transaction again that commits behind the acknowledged position, from its first
+//!    change. For a prepared one see `prepared`.
+//! 4. *A restart* reads again: what commits behind the checkpoint, whole. Pieces that were held are forgotten with the
+//!    connection, and come again. With `slot.two_phase` the server is asked from its own confirmed position on, and what
+//!    commits before the checkpoint is passed over.
+//! 5. *Ordinals* count a transaction's rows, truncated tables and transactional messages as the server sends them, before
+//!    any filter of ours, without what was rolled back. The server keeps the changes of a transaction and of its
+//!    sub-transactions in the order of the log, in pieces as in one go, so the count is the same either way: a checkpoint
+//!    inside a transaction holds when the next run gets it in other pieces, or whole.
+//! 6. *Schemas* inside a transaction that is held are told when it is replayed, before the first row that follows them;
+//!    see `relations` for what the connection knows afterwards. A sub-transaction that is rolled back takes its
+//!    announcements with it: the server announces those relations again before it sends a further row of them.
+//! 7. *Marks* are transactional messages and come with their transaction.
+//! 8. *Memory*: what is held in memory stays below `spill.memory_bytes_max` and a block of the socket; the rest is on
+//!    disk, below `spill.spill_bytes_max`. A replay reads one block at a time. A disk that is full ends the reader with
+//!    an error that names it; nothing was acknowledged, so nothing is lost.
+//!
+//! *Not promised*: the origin's position of a transaction that came in pieces, which the server does not send, and the
+//! origin itself of one whose last change had been sent before it committed.
 
 mod decoder;
+mod held;
+mod landmarks;
 mod lookup;
+mod prepared;
 mod relation;
+mod relations;
+mod replay_source;
+mod rows;
 mod server_end;
+mod spill;
 
 use crate::failure::protocol_error;
 use crate::position::{PgPosition, XidEpoch};
@@ -29,7 +66,10 @@ use highwater_core::connector::LogReader;
 use highwater_core::position::{ResumePoint, RunId};
 use highwater_core::{Error, ErrorKind, Result};
 use lookup::RelationLookup;
+use replay_source::ReplaySource;
 use server_end::ServerEnd;
+use spill::SpillFiles;
+pub(crate) use spill::try_directory as try_spill_directory;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -46,12 +86,16 @@ pub struct PgLogReader {
     settings: Arc<Settings>,
     decoder: Decoder,
     batch: Option<FrameBatch>,
+    spill: SpillFiles,
+    replay: Option<ReplaySource>,
     start: PgPosition,
     /// When the server is asked how far it is, unless it speaks before.
     ask_at: Instant,
     /// When it was first asked since it last spoke.
     asked: Option<Instant>,
     status_due: bool,
+    /// When the server is told that we live although there is nothing new to tell: a long replay reads nothing.
+    tell_at: Instant,
 }
 
 impl PgLogReader {
@@ -67,39 +111,98 @@ impl PgLogReader {
     ) -> Self {
         let now = Instant::now();
         let position = start.position;
-        let decoder = Decoder::new(settings.slot.name.clone(), run, selection, xids, start);
+        let memory_bytes_max = usize::try_from(settings.spill.memory_bytes_max).unwrap_or(usize::MAX);
+        let decoder = Decoder::new(
+            settings.slot.name.clone(),
+            run,
+            selection,
+            xids,
+            start,
+            memory_bytes_max,
+        );
+        let tell_at = now + Duration::from_millis(settings.heartbeat.interval_ms);
         Self {
             stream,
             lookup: RelationLookup::new(catalog, settings.publication.name.clone()),
             server_end: ServerEnd::watch(settings.clone()),
+            spill: SpillFiles::new(&settings.spill),
             settings,
             decoder,
             batch: None,
+            replay: None,
             start: position,
             ask_at: now,
             asked: None,
             status_due: false,
+            tell_at,
         }
     }
 
-    /// Turns frames that lie ready into items; whether any is left for later.
+    /// Turns frames that lie ready into items.
     async fn drain(&mut self, items: &mut Vec<LogItem<PgPosition>>) -> Result<()> {
         let length_max = items.len() + ITEMS_MAX;
         loop {
+            self.spill.settle().await?;
             self.adopt_relation(items).await?;
-            let Some(batch) = &mut self.batch else { return Ok(()) };
-            let what = self.stream.what();
-            let step = self
-                .decoder
-                .run(batch, items, length_max, |body| stream_failure(body, what));
-            match step.map_err(|error| error.into_core(what))? {
-                Step::Drained => {
-                    self.batch = None;
-                    return Ok(());
-                }
-                Step::Full => return Ok(()),
-                Step::RelationUnknown => {}
+            let step = if self.decoder.replaying().is_some() {
+                self.replay_block(items, length_max).await?
+            } else {
+                self.run_batch(items, length_max)?
+            };
+            for xid in self.decoder.take_dropped() {
+                self.spill.discard(xid);
             }
+            match step {
+                Step::Drained | Step::Full => return Ok(()),
+                Step::RelationUnknown => {}
+                Step::SpillDue => {
+                    if let Some((xid, chunk)) = self.decoder.take_spill() {
+                        self.spill.append(xid, chunk)?;
+                    }
+                }
+                Step::ReplayDue => {}
+            }
+        }
+    }
+
+    /// Turns frames of the server into items.
+    fn run_batch(&mut self, items: &mut Vec<LogItem<PgPosition>>, length_max: usize) -> Result<Step> {
+        let Some(batch) = &mut self.batch else {
+            return Ok(Step::Drained);
+        };
+        let what = self.stream.what();
+        let step = self
+            .decoder
+            .run(batch, items, length_max, |body| stream_failure(body, what))
+            .map_err(|error| error.into_core(what))?;
+        if step == Step::Drained {
+            self.batch = None;
+        }
+        Ok(step)
+    }
+
+    /// Turns frames of the transaction that is replayed into items. Cancel-safe.
+    async fn replay_block(&mut self, items: &mut Vec<LogItem<PgPosition>>, length_max: usize) -> Result<Step> {
+        let what = self.stream.what();
+        let source = match &mut self.replay {
+            Some(source) => source,
+            None => {
+                let file = self.decoder.replaying().and_then(|xid| self.spill.take(xid));
+                let tail = self.decoder.take_replay_tail();
+                self.replay.insert(ReplaySource::new(file, tail))
+            }
+        };
+        let step = match source.batch().await? {
+            Some(batch) => self.decoder.replay(batch, items, length_max),
+            None => {
+                self.replay = None;
+                self.decoder.end_replay(items).map(|()| Step::ReplayDue)
+            }
+        };
+        match step.map_err(|error| error.into_core(what))? {
+            // More blocks, the end of the transaction or the server's own frames may follow.
+            Step::Drained => Ok(Step::ReplayDue),
+            step => Ok(step),
         }
     }
 
@@ -151,10 +254,11 @@ impl PgLogReader {
         if self.decoder.take_reply_requested() {
             self.status_due = true;
         }
-        if self.status_due {
+        if self.status_due || Instant::now() >= self.tell_at {
             self.stream.received(self.decoder.delivered().0);
             self.stream.send_status(false).await?;
             self.status_due = false;
+            self.tell_at = Instant::now() + self.heartbeat();
         }
         Ok(())
     }
@@ -180,7 +284,7 @@ impl LogReader for PgLogReader {
     }
 
     async fn acknowledge(&mut self, position: &PgPosition) -> Result<()> {
-        self.stream.acknowledged(position.0);
+        self.stream.acknowledged(self.decoder.acknowledgeable(*position));
         self.status_due = true;
         self.keep_in_touch().await
     }

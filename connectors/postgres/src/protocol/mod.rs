@@ -21,6 +21,8 @@ pub mod pgoutput;
 pub mod quoting;
 pub mod replication;
 pub mod server_error;
+pub mod stream_messages;
+pub mod two_phase_messages;
 
 pub use field_reader::FieldReader;
 pub use lsn::Lsn;

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The messages of the `pgoutput` plug-in, protocol version 1 with binary values.
+//! The messages of the `pgoutput` plug-in, protocol versions 1 to 4, with binary values. Those that frame transactions sent
+//! in pieces or prepared are in [`super::stream_messages`] and [`super::two_phase_messages`].
 //!
 //! A tuple is decoded in one pass with one allocation, its cells: positions in the payload that it came in. Nothing is
 //! copied; [`highwater_core::image::RowImage`] takes the payload as it lies in the read buffer, and the cells.
 
+use super::stream_messages::{self, StreamAbort, StreamCommit, StreamStart};
+use super::two_phase_messages::{self, CommitPrepared, Prepared, RollbackPrepared};
 use super::{FieldReader, Lsn, ProtocolError};
 use highwater_core::image::Cell;
 
@@ -69,6 +72,24 @@ pub enum PgOutput<'a> {
     },
     /// A message written with `pg_logical_emit_message`.
     Message(LogicalMessage<'a>),
+    /// A piece of a transaction begins, which has not committed yet.
+    StreamStart(StreamStart),
+    /// The piece that began last ends.
+    StreamStop,
+    /// A transaction that came in pieces has committed.
+    StreamCommit(StreamCommit),
+    /// A transaction that came in pieces, or a part of it, was rolled back.
+    StreamAbort(StreamAbort),
+    /// The rows of a prepared transaction follow.
+    BeginPrepare(Prepared<'a>),
+    /// The rows of a prepared transaction are complete.
+    Prepare(Prepared<'a>),
+    /// A transaction that came in pieces was prepared.
+    StreamPrepare(Prepared<'a>),
+    /// A prepared transaction was committed.
+    CommitPrepared(CommitPrepared<'a>),
+    /// A prepared transaction was rolled back.
+    RollbackPrepared(RollbackPrepared<'a>),
 }
 
 /// The beginning of a transaction.
@@ -178,36 +199,60 @@ pub struct LogicalMessage<'a> {
     pub content: &'a [u8],
 }
 
-/// Decodes one pgoutput message.
+/// Decodes one pgoutput message that stands outside the pieces of transactions.
 pub fn decode(payload: &[u8]) -> Result<PgOutput<'_>, ProtocolError> {
     let mut reader = FieldReader::new("pgoutput", payload);
-    let message = match reader.u8("tag")? {
-        b'I' => insert(&mut reader),
-        b'U' => update(&mut reader),
-        b'D' => delete(&mut reader),
+    let tag = reader.u8("tag")?;
+    let message = match tag {
         b'B' => begin(&mut reader),
         b'C' => commit(&mut reader),
-        b'R' => relation(&mut reader),
-        b'Y' => type_name(&mut reader),
-        b'T' => truncate(&mut reader),
-        b'M' => logical_message(&mut reader),
         b'O' => origin(&mut reader),
-        tag => Err(unsupported(tag)),
+        b'S' => stream_messages::stream_start(&mut reader),
+        b'E' => Ok(PgOutput::StreamStop),
+        b'c' => stream_messages::stream_commit(&mut reader),
+        b'A' => stream_messages::stream_abort(&mut reader),
+        b'b' => two_phase_messages::begin_prepare(&mut reader),
+        b'P' => two_phase_messages::prepare(&mut reader),
+        b'p' => two_phase_messages::stream_prepare(&mut reader),
+        b'K' => two_phase_messages::commit_prepared(&mut reader),
+        b'r' => two_phase_messages::rollback_prepared(&mut reader),
+        tag => content(tag, &mut reader)?.ok_or(ProtocolError::Unsupported {
+            tag,
+            why: "unknown message; this server's pgoutput speaks a newer protocol than was asked for",
+        }),
     }?;
     reader.finish()?;
     Ok(message)
 }
 
-fn unsupported(tag: u8) -> ProtocolError {
-    let why = match tag {
-        b'S' | b'E' | b'c' | b'A' => "streamed transactions need protocol version 2, which was not asked for",
-        b'b' | b'P' | b'K' | b'r' | b'p' => {
-            "the slot was created with two_phase, so prepared transactions arrive before they are decided; \
-             use a slot without two_phase"
-        }
-        _ => "unknown message; this server's pgoutput speaks a newer protocol than was asked for",
+/// Decodes one pgoutput message inside a piece of a transaction, and the id of the (sub-)transaction that made it. Cells
+/// are positions in `payload`, as they are outside of pieces.
+pub fn decode_in_piece(payload: &[u8]) -> Result<(u32, PgOutput<'_>), ProtocolError> {
+    let mut reader = FieldReader::new("pgoutput", payload);
+    let tag = reader.u8("tag")?;
+    let xid = reader.u32("transaction id of a message in a piece")?;
+    let message = content(tag, &mut reader)?.ok_or(ProtocolError::Unexpected {
+        tag,
+        state: "in a piece of a transaction",
+    })?;
+    reader.finish()?;
+    Ok((xid, message))
+}
+
+/// What transactions consist of; `None` for another tag.
+#[inline]
+fn content<'a>(tag: u8, reader: &mut FieldReader<'a>) -> Result<Option<PgOutput<'a>>, ProtocolError> {
+    let message = match tag {
+        b'I' => insert(reader),
+        b'U' => update(reader),
+        b'D' => delete(reader),
+        b'R' => relation(reader),
+        b'Y' => type_name(reader),
+        b'T' => truncate(reader),
+        b'M' => logical_message(reader),
+        _ => return Ok(None),
     };
-    ProtocolError::Unsupported { tag, why }
+    message.map(Some)
 }
 
 fn begin<'a>(reader: &mut FieldReader<'a>) -> Result<PgOutput<'a>, ProtocolError> {

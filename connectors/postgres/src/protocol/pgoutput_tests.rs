@@ -173,16 +173,10 @@ fn every_message_cut_short_or_lengthened_is_malformed() {
 }
 
 #[test]
-fn messages_of_later_protocols_are_named_instead_of_skipped() {
-    for tag in *b"SEcAbPKrp" {
-        let error = decode(&[tag, 0, 0]).unwrap_err();
-        assert!(
-            matches!(error, ProtocolError::Unsupported { tag: found, .. } if found == tag),
-            "{error}"
-        );
-    }
-    assert!(decode(b"P\0").unwrap_err().to_string().contains("two_phase"));
-    assert!(decode(b"Z").unwrap_err().to_string().contains("unknown message"));
+fn an_unknown_message_is_named_instead_of_skipped() {
+    let error = decode(b"Z").unwrap_err();
+    assert!(matches!(error, ProtocolError::Unsupported { tag: b'Z', .. }), "{error}");
+    assert!(error.to_string().contains("unknown message"));
 }
 
 #[test]

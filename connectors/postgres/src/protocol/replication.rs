@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The streaming replication protocol: its commands, and the messages inside CopyData while it streams.
 
+use crate::stream_settings::{OriginFilter, StreamOptions, Streaming};
+
 use super::quoting::{quote_identifier, quote_replication_literal};
 use super::{FieldReader, Lsn, ProtocolError};
 use bytes::{BufMut, BytesMut};
@@ -111,18 +113,34 @@ pub struct StartReplication<'a> {
     pub start: Lsn,
     /// The publications' names.
     pub publications: &'a [&'a str],
+    /// What the output plug-in is asked for.
+    pub options: StreamOptions,
 }
 
 impl StartReplication<'_> {
-    /// The command's text: protocol version 1, binary values, logical messages included.
+    /// The command's text: binary values, logical messages included. Only options that the server's version knows are
+    /// named.
     pub fn command(&self) -> String {
         // A list of quoted identifiers inside one literal, as SplitIdentifierString reads it.
         let names: Vec<String> = self.publications.iter().map(|name| quote_identifier(name)).collect();
+        let mut more = String::new();
+        match self.options.streaming {
+            Streaming::Off => {}
+            Streaming::On => more += ", \"streaming\" 'on'",
+            Streaming::Parallel => more += ", \"streaming\" 'parallel'",
+        }
+        if self.options.two_phase {
+            more += ", \"two_phase\" 'on'";
+        }
+        if self.options.origin == OriginFilter::None {
+            more += ", \"origin\" 'none'";
+        }
         format!(
-            "START_REPLICATION SLOT {} LOGICAL {} (\"proto_version\" '1', \"publication_names\" {}, \"binary\" 'true', \
-             \"messages\" 'true')",
+            "START_REPLICATION SLOT {} LOGICAL {} (\"proto_version\" '{}', \"publication_names\" {}, \"binary\" 'true', \
+             \"messages\" 'true'{more})",
             quote_identifier(self.slot),
             self.start,
+            self.options.protocol_version,
             quote_replication_literal(&names.join(","))
         )
     }
@@ -138,15 +156,16 @@ pub enum SlotSnapshot {
 }
 
 /// The text of the command that creates a logical pgoutput slot.
-pub fn create_slot_command(slot: &str, temporary: bool, snapshot: SlotSnapshot) -> String {
+pub fn create_slot_command(slot: &str, temporary: bool, snapshot: SlotSnapshot, two_phase: bool) -> String {
     format!(
-        "CREATE_REPLICATION_SLOT {}{} LOGICAL \"pgoutput\" (SNAPSHOT '{}')",
+        "CREATE_REPLICATION_SLOT {}{} LOGICAL \"pgoutput\" (SNAPSHOT '{}'{})",
         quote_identifier(slot),
         if temporary { " TEMPORARY" } else { "" },
         match snapshot {
             SlotSnapshot::Nothing => "nothing",
             SlotSnapshot::Export => "export",
-        }
+        },
+        if two_phase { ", TWO_PHASE true" } else { "" },
     )
 }
 
@@ -221,6 +240,12 @@ mod tests {
             slot: "s\"x",
             start: Lsn(0x1_0000_0002),
             publications: &["a'b", "c\"d"],
+            options: StreamOptions {
+                protocol_version: 1,
+                streaming: Streaming::Off,
+                two_phase: false,
+                origin: OriginFilter::Any,
+            },
         };
         assert_eq!(
             start.command(),
@@ -228,10 +253,33 @@ mod tests {
              '\"a''b\",\"c\"\"d\"', \"binary\" 'true', \"messages\" 'true')"
         );
         assert_eq!(
-            create_slot_command("hw", true, SlotSnapshot::Export),
+            create_slot_command("hw", true, SlotSnapshot::Export, false),
             "CREATE_REPLICATION_SLOT \"hw\" TEMPORARY LOGICAL \"pgoutput\" (SNAPSHOT 'export')"
         );
+        assert_eq!(
+            create_slot_command("hw", false, SlotSnapshot::Nothing, true),
+            "CREATE_REPLICATION_SLOT \"hw\" LOGICAL \"pgoutput\" (SNAPSHOT 'nothing', TWO_PHASE true)"
+        );
         assert_eq!(drop_slot_command("hw", true), "DROP_REPLICATION_SLOT \"hw\" WAIT");
+    }
+
+    #[test]
+    fn options_are_named_only_where_they_are_asked_for() {
+        let start = StartReplication {
+            slot: "hw",
+            start: Lsn(1),
+            publications: &["p"],
+            options: StreamOptions {
+                protocol_version: 4,
+                streaming: Streaming::Parallel,
+                two_phase: true,
+                origin: OriginFilter::None,
+            },
+        };
+        assert!(start.command().ends_with(
+            "(\"proto_version\" '4', \"publication_names\" '\"p\"', \"binary\" 'true', \"messages\" 'true', \
+             \"streaming\" 'parallel', \"two_phase\" 'on', \"origin\" 'none')"
+        ));
     }
 
     proptest! {
