@@ -233,9 +233,9 @@ impl<P: Position> Engine<P> {
         let slot = window.slot;
         let Some(held) = &mut window.held else { return };
         let Some(moment) = held.at.clone() else { return };
-        for ((of_slot, key), news) in &recalled {
-            if *of_slot == slot && news.commit > moment {
-                held.touch_earlier(key, news.touch);
+        for known in recalled.iter().filter(|known| known.slot == slot) {
+            if known.news.commit > moment {
+                held.touch_earlier(&known.key, known.news.touch);
             }
         }
         self.close_due(actions);
@@ -264,16 +264,16 @@ impl<P: Position> Engine<P> {
 }
 
 /// What came back of each key, taken together in the order in which the log said it.
-fn recalled_keys<P: Position>(entries: &[SpillEntry]) -> Result<Vec<((usize, Key), KeyNews<P>)>> {
+fn recalled_keys<P: Position>(entries: &[SpillEntry]) -> Result<Vec<Recalled<P>>> {
     let mut recalled: Vec<Recalled<P>> = entries.iter().map(spilled::read).collect::<Result<_>>()?;
     recalled.sort_by_key(|recalled| recalled.run);
-    let mut keys: Vec<((usize, Key), KeyNews<P>)> = Vec::new();
+    let mut keys: Vec<Recalled<P>> = Vec::new();
     let mut places: HashMap<(usize, Key), usize, BuildHasherDefault<DefaultHasher>> = HashMap::default();
-    for Recalled { slot, key, news, .. } in recalled {
-        let at = *places.entry((slot, key.clone())).or_insert(keys.len());
+    for later in recalled {
+        let at = *places.entry((later.slot, later.key.clone())).or_insert(keys.len());
         match keys.get_mut(at) {
-            Some((_, known)) => known.merge(&news.commit, news.touch),
-            None => keys.push(((slot, key), news)),
+            Some(known) => known.news.merge(&later.news.commit, later.news.touch),
+            None => keys.push(later),
         }
     }
     Ok(keys)
