@@ -17,8 +17,8 @@ TRANSPORT ?= embedded
 SUITE ?= postgres
 # What `make test` tests: `make test SCOPE='-p highwater-testbed'` is a part of it.
 SCOPE ?= --workspace
-# Tests at once in one binary: real servers share the machine.
-RUST_TEST_THREADS ?= $(shell cores=$$(nproc); echo $$((cores < 4 ? cores : 4)))
+# Tests at once in one binary: twice the cores, for tests with real servers wait more than they work, and no more than 8.
+RUST_TEST_THREADS ?= $(shell cores=$$(nproc); echo $$((cores < 4 ? 2 * cores : 8)))
 # Seconds of fuzzing for each target; seeds of a soak.
 FUZZ_SECONDS ?= 60
 SOAK_SEEDS ?= 5000000
@@ -42,7 +42,7 @@ demo: ## Capture a live Postgres and verify it; TRANSPORT=embedded|kafka, DEMO_O
 
 # Of the whole suite the programs are built with the tests, in one go: a `cargo build` of one package resolves other
 # features of shared dependencies and would compile them, and all that stands on them, a second time. The tests of a
-# part build the program that they need.
+# part build the program that they need. The engine's mutations are in that build too: the simulation asks for them.
 WHOLE := $(filter --workspace,$(SCOPE))
 TEST_FEATURES := $(if $(WHOLE),--features highwater-cli/crash-points$(,)highwater-postgres/kafka)
 
@@ -53,7 +53,6 @@ test: setup ## Run the whole suite, real servers included
 	[ $$status = 0 ] || { scripts/summary.sh "$$log" "$$status"; exit 1; }; \
 	$(if $(WHOLE),$(program_of_make); )\
 	$(call run,cargo test $(SCOPE) $(TEST_FEATURES) --no-fail-fast); \
-	$(if $(WHOLE),$(call run,HIGHWATER_SEEDS=20000 cargo test -p highwater-core -p highwater-simulation --features mutations --no-fail-fast);) \
 	scripts/summary.sh "$$log" "$$status"
 
 # A second name of the program under test: a build beside the tests, which replaces the first, changes nothing.
