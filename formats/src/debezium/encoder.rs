@@ -14,8 +14,10 @@ use highwater_core::transport::{Header, RecordBatch};
 use highwater_core::{Error, ErrorKind, Result, Scope};
 
 use super::envelope::{Envelope, Images};
+use super::explain::explain;
 use super::plan::{Fail, ImagePlan, Plan, cell_or_before};
 use super::prepare::Preparation;
+use super::repeated::Repeated;
 use super::settings::{EncoderSettings, Format, Truncates};
 use super::slot::{Notation, SlotWriter};
 use super::topic::topic_name;
@@ -86,7 +88,7 @@ pub struct Encoder<P> {
 /// Buffers that live from record to record.
 #[derive(Default)]
 struct Scratch {
-    sequence: String,
+    repeated: Repeated,
     old_key: Vec<u8>,
     new_key: Vec<u8>,
     first: Vec<u8>,
@@ -164,12 +166,21 @@ impl<P> Encoder<P> {
         Ok(())
     }
 
-    /// Appends the records of a change. All go to the topic of the change's table.
+    /// [`Encoder::encode_at`] at this very moment.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn encode(&mut self, change: &Change<P>, out: &mut RecordBatch) -> Result<Outcome> {
+        self.encode_at(change, self.clock.now_us(), out)
+    }
+
+    /// Appends the records of a change, written at `now_us`, microseconds since 1970. All go to the topic of the change's
+    /// table. Changes that are at hand together may share one look at the clock, which costs as much as a column.
     ///
     /// # Errors
     /// [`highwater_core::ErrorKind::UnsupportedValue`], scope table, for a value that the format cannot carry, and for a
     /// deletion of more than a row. Nothing is appended then.
-    pub fn encode(&mut self, change: &Change<P>, out: &mut RecordBatch) -> Result<Outcome> {
+    pub fn encode_at(&mut self, change: &Change<P>, now_us: i64, out: &mut RecordBatch) -> Result<Outcome> {
         if change.op == Op::Truncate && self.settings.truncates == Truncates::Skip {
             return Ok(Outcome::Appended(0));
         }
@@ -177,8 +188,8 @@ impl<P> Encoder<P> {
             return Ok(Outcome::Prepare);
         };
         let written = match self.settings.format {
-            Format::Avro => self.write::<Avro>(at, change, out),
-            Format::Json => self.write::<Json>(at, change, out),
+            Format::Avro => self.write::<Avro>(at, change, now_us, out),
+            Format::Json => self.write::<Json>(at, change, now_us, out),
         };
         match written {
             Ok(records) => Ok(Outcome::Appended(records)),
@@ -244,6 +255,7 @@ impl<P> Encoder<P> {
             at
         };
         self.last = None;
+        self.scratch.repeated.forget();
         self.index.insert(fingerprint, at);
     }
 
@@ -266,26 +278,32 @@ impl<P> Encoder<P> {
         }
     }
 
-    fn write<N: Notation>(&mut self, at: usize, change: &Change<P>, out: &mut RecordBatch) -> Result<usize, Fail> {
+    fn write<N: Notation>(
+        &mut self,
+        at: usize,
+        change: &Change<P>,
+        now_us: i64,
+        out: &mut RecordBatch,
+    ) -> Result<usize, Fail> {
         let Some(plan) = self.plans.get(at) else {
             return Err(Fail::Source);
         };
-        let now_us = self.clock.now_us();
         let envelope = Envelope {
             plan,
+            plan_at: at,
             source: &*self.source,
             change,
             now_us,
         };
         let timestamp_ms = now_us.div_euclid(1_000);
-        let Scratch { sequence, .. } = &mut self.scratch;
+        let Scratch { repeated, .. } = &mut self.scratch;
         match (change.op, &change.before, &change.after) {
             (Op::Truncate, ..) => {
                 out.push_with(
                     timestamp_ms,
                     Vec::new(),
                     |_| Ok(false),
-                    |buffer| envelope.write::<N>(Op::Truncate, Images::default(), sequence, buffer),
+                    |buffer| envelope.write::<N>(Op::Truncate, Images::default(), repeated, buffer),
                 )?;
                 Ok(1)
             }
@@ -316,7 +334,7 @@ impl<P> Encoder<P> {
                     timestamp_ms,
                     headers,
                     |buffer| write_key::<N>(plan.key.as_ref(), after, before.as_ref(), buffer),
-                    |buffer| envelope.write::<N>(op, images, sequence, buffer),
+                    |buffer| envelope.write::<N>(op, images, repeated, buffer),
                 )?;
                 Ok(1)
             }
@@ -366,7 +384,7 @@ fn delete<P, N: Notation>(
             buffer.extend_from_slice(key);
             Ok(has_key)
         },
-        |buffer| envelope.write::<N>(Op::Delete, images, &mut scratch.sequence, buffer),
+        |buffer| envelope.write::<N>(Op::Delete, images, &mut scratch.repeated, buffer),
     )?;
     if has_key && tombstones {
         out.push(Some(key), None, timestamp_ms, Vec::new());
@@ -386,7 +404,7 @@ fn move_row<P, N: Notation>(
 ) -> Result<usize, Fail> {
     let plan = envelope.plan;
     let Scratch {
-        sequence,
+        repeated,
         old_key,
         new_key,
         first,
@@ -401,13 +419,13 @@ fn move_row<P, N: Notation>(
         before: Some(before),
         ..Images::default()
     };
-    envelope.write::<N>(Op::Delete, gone, sequence, first)?;
+    envelope.write::<N>(Op::Delete, gone, repeated, first)?;
     let came = Images {
         after: Some(after),
         fill: Some(before),
         ..Images::default()
     };
-    envelope.write::<N>(Op::Create, came, sequence, second)?;
+    envelope.write::<N>(Op::Create, came, repeated, second)?;
 
     let header = |name, key: &[u8]| Header {
         name,
@@ -461,48 +479,4 @@ fn unchanged_header(plan: &Plan, after: &RowImage, before: Option<&RowImage>) ->
         name: UNCHANGED_HEADER,
         value: serde_json::Value::from(names).to_string().into(),
     }]
-}
-
-/// Names the table and the column, and what mends it.
-fn explain(schema: &TableSchema, fail: Fail) -> Error {
-    let table = &schema.name;
-    let column = |index: usize| schema.columns.get(index).map_or("?", |column| column.name.as_str());
-    let unsupported = |message: String| Error::new(ErrorKind::UnsupportedValue, message).with_scope(Scope::Table);
-    match fail {
-        Fail::Value(index, error) => unsupported(format!(
-            "table {table}: a value of column {:?} cannot be carried: {}",
-            column(index),
-            error.reason
-        ))
-        .with(
-            "type",
-            schema
-                .columns
-                .get(index)
-                .map_or("?", |column| column.database_type.as_str()),
-        )
-        .with_fix("correct the value in the database, or leave the column out of the capture"),
-        Fail::KeyLacks(index) => unsupported(format!(
-            "table {table}: a change lacks column {:?} of the key",
-            column(index)
-        ))
-        .with_fix("let the log carry the key: on Postgres, ALTER TABLE … REPLICA IDENTITY FULL"),
-        Fail::KeyNull(index) | Fail::Null(index) => unsupported(format!(
-            "table {table}: column {:?} of the key holds NULL",
-            column(index)
-        ))
-        .with_fix("give the table a key whose columns are NOT NULL"),
-        Fail::BeforeMissing => unsupported(format!("table {table}: a delete does not say which row it deleted"))
-            .with_fix("let the log carry the key: on Postgres, ALTER TABLE … REPLICA IDENTITY FULL"),
-        Fail::DeletionScope => unsupported(format!(
-            "table {table}: a deletion of a partition or range has no form in the Debezium envelope"
-        ))
-        .with_fix("delete row by row, or leave the table out of the capture"),
-        Fail::AfterMissing => Error::bug(format!("table {table}: a change that is no delete has no row after it")),
-        Fail::Decoder(index) => Error::bug(format!(
-            "table {table}: the decoder of column {:?} did not write one value of its type",
-            column(index)
-        )),
-        Fail::Source => Error::bug(format!("table {table}: the source block did not write its fields")),
-    }
 }

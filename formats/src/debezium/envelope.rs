@@ -7,6 +7,7 @@ use highwater_core::source_block::SourceBlock;
 use highwater_core::value::ValueWriter;
 
 use super::plan::{Fail, Plan, op_index};
+use super::repeated::{Repeated, SourceParts};
 use super::slot::{Notation, SlotRow, SlotWriter};
 
 /// The rows that an envelope shows.
@@ -21,6 +22,8 @@ pub(crate) struct Images<'a> {
 /// A change on its way into a record.
 pub(crate) struct Envelope<'a, P> {
     pub(crate) plan: &'a Plan,
+    /// Which plan it is among the encoder's.
+    pub(crate) plan_at: usize,
     pub(crate) source: &'a dyn SourceBlock<P>,
     pub(crate) change: &'a Change<P>,
     /// When it is written, microseconds since 1970.
@@ -28,12 +31,12 @@ pub(crate) struct Envelope<'a, P> {
 }
 
 impl<P> Envelope<'_, P> {
-    /// Appends the record's value. `sequence` is a buffer; the answer is always that there is a value.
+    /// Appends the record's value. The answer is always that there is a value.
     pub(crate) fn write<N: Notation>(
         &self,
         op: Op,
         images: Images<'_>,
-        sequence: &mut String,
+        repeated: &mut Repeated,
         out: &mut Vec<u8>,
     ) -> Result<bool, Fail> {
         let (plan, parts) = (self.plan, &self.plan.envelope);
@@ -49,48 +52,68 @@ impl<P> Envelope<'_, P> {
             None => writer.raw(&parts.no_image),
         }
         drop(writer);
-        self.source_block::<N>(sequence, out)?;
-        let mut writer = N::Writer::new(out);
+        self.source_block::<N>(repeated, out)?;
         if let Some(op) = parts.ops.get(op_index(op)) {
-            writer.raw(op);
+            out.extend_from_slice(op);
         }
-        let (ms, us, ns) = times(self.now_us);
-        for (slot, time) in [(&parts.ts_ms, ms), (&parts.ts_us, us), (&parts.ts_ns, ns)] {
-            writer.open(slot);
-            writer.long(time);
+        if repeated.present.begin(self.plan_at, self.now_us) {
+            let mut writer = N::Writer::new(&mut repeated.present.bytes);
+            let (ms, us, ns) = times(self.now_us);
+            for (slot, time) in [(&parts.ts_ms, ms), (&parts.ts_us, us), (&parts.ts_ns, ns)] {
+                writer.open(slot);
+                writer.long(time);
+            }
+            writer.raw(&parts.close);
         }
-        writer.raw(&parts.close);
+        out.extend_from_slice(&repeated.present.bytes);
         Ok(true)
     }
 
-    fn source_block<N: Notation>(&self, sequence: &mut String, out: &mut Vec<u8>) -> Result<(), Fail> {
+    fn source_block<N: Notation>(&self, repeated: &mut Repeated, out: &mut Vec<u8>) -> Result<(), Fail> {
         let parts = &self.plan.envelope;
-        let (ms, us, ns) = times(self.change.source_time_us);
-        let mut writer = N::Writer::new(out);
-        writer.raw(&parts.source);
-        writer.open(&parts.source_ts_ms);
-        writer.long(ms);
-        writer.raw(match self.change.capture {
-            Capture::Log => &parts.snapshot_log,
-            Capture::Chunk(_) | Capture::Repair(_) => &parts.snapshot_read,
-        });
-        writer.open(&parts.db);
-        writer.string(self.source.database(self.change));
-        writer.open(&parts.sequence);
+        self.source_parts::<N>(&mut repeated.source);
+        out.extend_from_slice(&repeated.source.head);
+        let sequence = &mut repeated.sequence;
         sequence.clear();
+        let mut writer = N::Writer::new(out);
+        writer.open(&parts.sequence);
         if self.source.sequence(self.change, sequence) {
             writer.string(sequence);
         } else {
             writer.null();
         }
-        writer.open(&parts.source_ts_us);
-        writer.long(us);
-        writer.open(&parts.source_ts_ns);
-        writer.long(ns);
         drop(writer);
+        out.extend_from_slice(&repeated.source.times);
         let mut row = SlotRow::new(N::Writer::new(out), &parts.source_fields);
         self.source.write(self.change, &mut row);
         if row.finish() { Ok(()) } else { Err(Fail::Source) }
+    }
+
+    fn source_parts<N: Notation>(&self, source: &mut SourceParts) {
+        let parts = &self.plan.envelope;
+        let database = self.source.database(self.change);
+        let from_log = self.change.capture == Capture::Log;
+        if !source.begin(self.plan_at, self.change.source_time_us, from_log, database) {
+            return;
+        }
+        let (ms, us, ns) = times(self.change.source_time_us);
+        let mut writer = N::Writer::new(&mut source.head);
+        writer.raw(&parts.source);
+        writer.open(&parts.source_ts_ms);
+        writer.long(ms);
+        writer.raw(if from_log {
+            &parts.snapshot_log
+        } else {
+            &parts.snapshot_read
+        });
+        writer.open(&parts.db);
+        writer.string(database);
+        drop(writer);
+        let mut writer = N::Writer::new(&mut source.times);
+        for (slot, time) in [(&parts.source_ts_us, us), (&parts.source_ts_ns, ns)] {
+            writer.open(slot);
+            writer.long(time);
+        }
     }
 }
 

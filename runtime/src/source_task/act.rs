@@ -28,15 +28,19 @@ impl<C: SourceConnector> Capture<C> {
     /// and an acknowledgement wait.
     pub(super) async fn act(&mut self) -> Result<()> {
         let mut actions = std::mem::take(&mut self.actions);
+        self.encoding_at_us = self.clock.now_us();
         for action in actions.drain(..) {
             match action {
                 // Nearly every event is done here, without a future that would take it along.
                 Action::Emit(change) => match self.encode(&change)? {
                     Encoded::Done => {}
-                    Encoded::Full => self.outbox.flush().await?,
+                    Encoded::Full => self.flush().await?,
                     Encoded::Unprepared => self.emit(change).await?,
                 },
-                other => self.act_on(other).await?,
+                other => {
+                    self.act_on(other).await?;
+                    self.encoding_at_us = self.clock.now_us();
+                }
             }
         }
         self.actions = actions;
@@ -52,17 +56,27 @@ impl<C: SourceConnector> Capture<C> {
         loop {
             match self.encode(&change)? {
                 Encoded::Done => return Ok(()),
-                Encoded::Full => return self.outbox.flush().await,
-                Encoded::Unprepared => self.prepare(&change.schema).await?,
+                Encoded::Full => return self.flush().await,
+                Encoded::Unprepared => {
+                    self.prepare(&change.schema).await?;
+                    self.encoding_at_us = self.clock.now_us();
+                }
             }
         }
+    }
+
+    /// Hands over what is encoded, which may wait.
+    async fn flush(&mut self) -> Result<()> {
+        self.outbox.flush().await?;
+        self.encoding_at_us = self.clock.now_us();
+        Ok(())
     }
 
     fn encode(&mut self, change: &Change<C::Position>) -> Result<Encoded> {
         let encoder = &mut self.encoder;
         let batch = self.outbox.batch(change.table(), || encoder.topic(&change.schema.name));
         let before = batch.bytes();
-        let outcome = encoder.encode(change, batch)?;
+        let outcome = encoder.encode_at(change, self.encoding_at_us, batch)?;
         if outcome == Outcome::Prepare {
             return Ok(Encoded::Unprepared);
         }

@@ -67,6 +67,8 @@ pub(super) struct Capture<C: SourceConnector> {
     pub(super) items: Vec<LogItem<C::Position>>,
     slice: Vec<LogItem<C::Position>>,
     pub(super) actions: Vec<Action<C::Position>>,
+    /// The time that events show as that of their encoding: looked at anew whenever something may have taken time.
+    pub(super) encoding_at_us: i64,
     pub(super) topics: HashSet<Arc<str>>,
     pub(super) certificates: Arc<str>,
     pub(super) observed: Observed,
@@ -115,6 +117,7 @@ impl<C: SourceConnector> Capture<C> {
             items: Vec::new(),
             slice: Vec::new(),
             actions: Vec::new(),
+            encoding_at_us: 0,
             topics: HashSet::new(),
             certificates: certificates_topic(&task.settings.encoder.topic_prefix),
             observed: Observed::new(now),
