@@ -22,7 +22,7 @@ use highwater_postgres::protocol::framing::FrameBatch;
 use highwater_postgres::protocol::pgoutput::{PgOutput, decode};
 use highwater_postgres::protocol::replication::{StreamMessage, parse_stream_message};
 use highwater_postgres::source_block::PgSourceBlock;
-use highwater_postgres::values::{PgType, TypeForm, resolve};
+use highwater_postgres::values::{PgType, ValueForms, resolve};
 
 /// Rows of one pass, about what one transaction has.
 const ROWS: usize = 10_000;
@@ -125,13 +125,8 @@ const COLUMNS: [(&str, u32, &str, i32); 9] = [
 fn schema() -> Result<Arc<TableSchema>, AnyError> {
     let mut columns = Vec::new();
     for (name, oid, type_name, modifier) in COLUMNS {
-        let of = PgType {
-            oid,
-            schema: "pg_catalog".to_owned(),
-            name: type_name.to_owned(),
-            form: TypeForm::Base { extension: None },
-        };
-        let carried = resolve(&of, modifier).map_err(|refused| refused.reason)?;
+        let carried = resolve(&PgType::built_in(oid), modifier, &ValueForms::default());
+        let carried = carried.map_err(|refused| refused.reason)?;
         columns.push(Column {
             name: name.to_owned(),
             database_type: type_name.to_owned(),

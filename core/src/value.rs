@@ -74,11 +74,62 @@ pub enum ValueType {
         /// Number of bits; `None` when it varies.
         length: Option<u32>,
     },
+    /// Lexemes with their places, as the database writes them: [`ValueWriter::string`].
+    Tsvector,
+    /// A path of labels, dots between them: [`ValueWriter::string`].
+    Ltree,
+    /// Values of one type, any of which may be NULL: [`ValueWriter::begin`] with their number, each after
+    /// [`ValueWriter::next`], then [`ValueWriter::end`].
+    List {
+        /// The type of each.
+        items: Arc<ValueType>,
+    },
+    /// Fields of a composite type, any of which may be NULL: [`ValueWriter::begin`] with their number, each after
+    /// [`ValueWriter::next`], then [`ValueWriter::end`].
+    Record(Arc<RecordType>),
+    /// A point of a plane. Like a record of x and y ([`ValueWriter::double`]), the same as well-known binary
+    /// ([`ValueWriter::bytes`]), and the reference system or NULL ([`ValueWriter::int`]).
+    Point,
+    /// A shape of a plane. Like a record of well-known binary ([`ValueWriter::bytes`]), with its extension for
+    /// reference systems where there is one, and the reference system or NULL ([`ValueWriter::int`]).
+    Geometry,
+    /// A shape of the globe, like [`ValueType::Geometry`].
+    Geography,
+    /// Single-precision numbers: like a list, each by [`ValueWriter::float`].
+    FloatVector,
+    /// Double-precision numbers: like a list, each by [`ValueWriter::double`].
+    DoubleVector,
+    /// A vector of which most numbers are 0. Like a record of its dimensions ([`ValueWriter::int`], 16-bit range) and
+    /// of the others: [`ValueWriter::begin`] with how many there are, each as its place from 1 ([`ValueWriter::int`],
+    /// 16-bit range) and its value ([`ValueWriter::double`]), both after [`ValueWriter::next`], then
+    /// [`ValueWriter::end`].
+    SparseDoubleVector,
 }
 
-/// Receives one decoded value. Every call to [`ColumnDecoder::decode`] makes exactly one call here, or fails.
+/// A composite type.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RecordType {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// Its fields in order.
+    pub fields: Vec<RecordField>,
+}
+
+/// A field of a [`RecordType`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RecordField {
+    /// Its name, unquoted.
+    pub name: String,
+    /// What its values mean.
+    pub value_type: ValueType,
+}
+
+/// Receives one decoded value: by one call for a simple one, for one that holds others by [`ValueWriter::begin`], the
+/// others each after [`ValueWriter::next`], and [`ValueWriter::end`].
 pub trait ValueWriter {
-    /// SQL NULL. Only for values that a format has no other word for (see [`ColumnDecoder::decode`]).
+    /// SQL NULL, inside of a value that holds others.
     fn null(&mut self);
     /// A truth value.
     fn boolean(&mut self, value: bool);
@@ -98,6 +149,12 @@ pub trait ValueWriter {
     fn decimal(&mut self, unscaled: &[u8]);
     /// A decimal with its own scale.
     fn variable_scale_decimal(&mut self, scale: i32, unscaled: &[u8]);
+    /// A value that holds `length` others begins.
+    fn begin(&mut self, length: usize);
+    /// The next call writes the next of the others.
+    fn next(&mut self);
+    /// The value that began last is complete.
+    fn end(&mut self);
 }
 
 /// Why a value cannot be carried. The caller adds table and column.
@@ -116,8 +173,9 @@ impl ValueError {
 
 /// Reads one column's database bytes. Supplied by the connector, one per column.
 ///
-/// Guarantees: (1) exactly one writer call on success and none on failure; (2) never panics on foreign bytes;
-/// (3) the same bytes always give the same call. Not promised: that two byte strings of one value are equal.
+/// Guarantees: (1) exactly one value on success; on failure none, or a part of one that holds others, which the caller
+/// throws away; (2) never panics on foreign bytes; (3) the same bytes always give the same calls. Not promised: that two
+/// byte strings of one value are equal.
 pub trait ColumnDecoder: Send + Sync + std::fmt::Debug {
     /// Decodes `bytes` (at most [`CELL_BYTES_MAX`] long) into `out`.
     fn decode(&self, bytes: &[u8], out: &mut dyn ValueWriter) -> Result<(), ValueError>;

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The catalogue of published tables and of the types that they use.
 
-use crate::catalog_row::{CatalogRow, Letter, Parameter};
+use crate::catalog_row::{CatalogRow, Parameter};
 use crate::publication::read_candidates;
 use crate::query_connection::QueryConnection;
 use crate::schema::{ShapeColumn, TableShape};
 use crate::selection::Selection;
 use crate::settings::Settings;
-use crate::values::{PgType, TypeForm};
+use crate::type_catalogue::{DEPTH_MAX, TYPES, TypeCatalogue};
+use crate::values::PgType;
 use highwater_core::connector::{Catalog, CatalogTable};
 use highwater_core::schema::TableName;
 use highwater_core::{Error, ErrorKind, Result};
@@ -16,8 +17,6 @@ use tokio_postgres::types::Type;
 
 /// Types from this object id on differ from server to server.
 const FIRST_USER_OID: u32 = 16_384;
-/// How deep domains over domains may lie.
-const DOMAIN_DEPTH_MAX: usize = 32;
 
 macro_rules! shapes_of {
     ($row_filter:literal, $from:literal, $columns:literal, $where:literal) => {
@@ -29,8 +28,7 @@ macro_rules! shapes_of {
                pg_catalog.array_position(k.indkey::int2[], a.attnum), \
                pg_catalog.array_position(r.indkey::int2[], a.attnum) FROM ",
             $from,
-            " JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
-                                            AND a.attgenerated = '' ",
+            " JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND ",
             $columns,
             " LEFT JOIN pg_catalog.pg_index k ON k.indrelid = c.oid AND k.indisprimary \
               LEFT JOIN pg_catalog.pg_index r ON r.indrelid = c.oid AND r.indisreplident WHERE ",
@@ -42,13 +40,15 @@ macro_rules! shapes_of {
 
 /// One row a published column. Parameters, all texts: publication, and schema and table or NULL for all tables.
 ///
-/// Generated columns are left out as pgoutput leaves them out; `pg_publication_tables` lists them up to version 15.
+/// Generated columns are left out as pgoutput leaves them out, which since version 18 the publication decides;
+/// `pg_publication_tables` lists them all the same up to version 15.
 pub(crate) const SHAPES: &str = shapes_of!(
     "p.rowfilter",
     "pg_catalog.pg_publication_tables p \
        JOIN pg_catalog.pg_namespace n ON n.nspname = p.schemaname \
        JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename",
-    "AND a.attname = ANY (p.attnames)",
+    "a.attname = ANY (p.attnames) \
+       AND (a.attgenerated = '' OR pg_catalog.current_setting('server_version_num')::int >= 160000)",
     "p.pubname = $1 AND ($2 IS NULL OR (p.schemaname = $2 AND p.tablename = $3))"
 );
 
@@ -56,7 +56,7 @@ pub(crate) const SHAPES: &str = shapes_of!(
 const UNPUBLISHED_SHAPES: &str = shapes_of!(
     "NULL::text",
     "pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace",
-    "",
+    "a.attgenerated = ''",
     "c.oid = ANY ($1)"
 );
 
@@ -85,6 +85,7 @@ pub(crate) fn shapes(rows: &[impl CatalogRow]) -> Result<Vec<TableShape>> {
                 database_type: row.column(11)?,
                 primary_key_place: row.column::<Option<_>>(12)?.map(count),
                 identity_place: row.column::<Option<_>>(13)?.map(count),
+                sent_as_text: false,
             });
         }
     }
@@ -108,107 +109,6 @@ pub async fn read_shapes(
     shapes(&connection.query(SHAPES, &parameters, what).await?)
 }
 
-/// One row a type. Parameter: object ids.
-pub(crate) const TYPES: &str = "\
-    SELECT t.oid, n.nspname, t.typname, t.typtype, t.typcategory, t.typbasetype, t.typtypmod, e.extname, \
-           ARRAY(SELECT l.enumlabel FROM pg_catalog.pg_enum l WHERE l.enumtypid = t.oid ORDER BY l.enumsortorder) \
-      FROM pg_catalog.pg_type t \
-      JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
-      LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = t.oid \
-                                      AND d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e' \
-      LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid \
-     WHERE t.oid = ANY ($1)";
-
-/// What is known of types so far: complete once nothing is [`TypeRows::missing`].
-#[derive(Debug, Default)]
-pub(crate) struct TypeRows {
-    rows: BTreeMap<u32, TypeRow>,
-}
-
-#[derive(Debug)]
-struct TypeRow {
-    schema: String,
-    name: String,
-    kind: TypeKind,
-}
-
-#[derive(Debug)]
-enum TypeKind {
-    Domain { base: u32, type_modifier: i32 },
-    Plain(TypeForm),
-}
-
-impl TypeRows {
-    /// Takes in the rows of [`TYPES`].
-    pub(crate) fn add(&mut self, rows: &[impl CatalogRow]) -> Result<()> {
-        for row in rows {
-            let other = |kind| TypeKind::Plain(TypeForm::Other { kind });
-            let Letter(form) = row.column(3)?;
-            let Letter(category) = row.column(4)?;
-            let kind = match (form, category) {
-                (b'd', _) => TypeKind::Domain {
-                    base: row.column(5)?,
-                    type_modifier: row.column(6)?,
-                },
-                (b'e', _) => TypeKind::Plain(TypeForm::Enum {
-                    labels: row.column::<Vec<String>>(8)?.into(),
-                }),
-                (_, b'A') => other("arrays"),
-                (b'b', _) => TypeKind::Plain(TypeForm::Base {
-                    extension: row.column(7)?,
-                }),
-                (b'c', _) => other("composite types"),
-                (b'r' | b'm', _) => other("ranges"),
-                _ => other("pseudo-types"),
-            };
-            let found = TypeRow {
-                schema: row.column(1)?,
-                name: row.column(2)?,
-                kind,
-            };
-            self.rows.insert(row.column(0)?, found);
-        }
-        Ok(())
-    }
-
-    /// Types beneath domains that were not read yet.
-    pub(crate) fn missing(&self) -> BTreeSet<u32> {
-        let bases = self.rows.values().filter_map(|row| match row.kind {
-            TypeKind::Domain { base, .. } => Some(base),
-            TypeKind::Plain(_) => None,
-        });
-        bases.filter(|base| !self.rows.contains_key(base)).collect()
-    }
-
-    /// The types by object id.
-    pub(crate) fn types(&self) -> BTreeMap<u32, PgType> {
-        self.rows
-            .keys()
-            .filter_map(|oid| Some((*oid, self.of(*oid, DOMAIN_DEPTH_MAX)?)))
-            .collect()
-    }
-
-    fn of(&self, oid: u32, depth: usize) -> Option<PgType> {
-        let row = self.rows.get(&oid)?;
-        let form = match &row.kind {
-            TypeKind::Plain(form) => form.clone(),
-            TypeKind::Domain { base, type_modifier } => {
-                let base = self.of(*base, depth.checked_sub(1)?)?;
-                TypeForm::Domain {
-                    base: Box::new(base),
-                    type_modifier: *type_modifier,
-                }
-            }
-        };
-        Some(PgType {
-            oid,
-            schema: row.schema.clone(),
-            name: row.name.clone(),
-            form,
-        })
-    }
-}
-
 /// The types that `columns` use.
 pub(crate) fn types_of<'a>(columns: impl IntoIterator<Item = &'a ShapeColumn>) -> BTreeSet<u32> {
     columns.into_iter().map(|column| column.type_oid).collect()
@@ -221,25 +121,23 @@ pub(crate) fn are_built_in(oids: &BTreeSet<u32>) -> bool {
 
 /// Reads the types `oids` and those beneath them.
 pub async fn read_types(connection: &mut QueryConnection, oids: &BTreeSet<u32>) -> Result<BTreeMap<u32, PgType>> {
-    let mut rows = TypeRows::default();
+    let mut found = TypeCatalogue::default();
     let mut wanted = oids.clone();
-    for _ in 0..DOMAIN_DEPTH_MAX {
+    for _ in 0..DEPTH_MAX {
         if wanted.is_empty() {
             break;
         }
         let list = Vec::from_iter(wanted.iter().copied());
-        let found = connection
-            .query(TYPES, &[(&list, Type::OID_ARRAY)], "reading the catalogue of types")
-            .await?;
-        rows.add(&found)?;
-        let missing = rows.missing();
+        let what = "reading the catalogue of types";
+        found.add(&connection.query(TYPES, &[(&list, Type::OID_ARRAY)], what).await?)?;
+        let missing = found.missing();
         // A type that was asked for and is not there is gone.
         if missing == wanted {
             break;
         }
         wanted = missing;
     }
-    Ok(rows.types())
+    Ok(found.types())
 }
 
 const ESTIMATES: &str = "\
@@ -306,7 +204,7 @@ pub async fn read_catalog(
     let tables = shapes.iter().map(|shape| {
         let (rows_estimate, bytes_estimate) = estimates.get(&shape.oid).copied().unwrap_or((None, None));
         Ok(CatalogTable {
-            schema: shape.schema(&types)?,
+            schema: shape.schema(&types, &settings.values)?,
             rows_estimate,
             bytes_estimate,
         })

@@ -6,7 +6,9 @@ use crate::protocol::framing::{FRAME_BYTES_MAX, FrameBatch, FrameSplitter, HANDS
 use crate::protocol::handshake::{Channel, Credentials, Handshake, Progress};
 use crate::protocol::pgoutput::PgOutput;
 use crate::protocol::{ProtocolError, ServerError, certificate, data_row, pgoutput as decoder, replication};
-use crate::values::{CARRIED_OIDS, PgType, TypeForm, resolve};
+use crate::values::{
+    Attribute, CARRIED_EXTENSION_TYPES, CARRIED_OIDS, PgType, TypeForm, ValueForms, resolve, resolve_text,
+};
 use bytes::{Bytes, BytesMut};
 use highwater_core::image::{Cell, RowImage};
 use highwater_core::value::{ColumnDecoder, ValueWriter};
@@ -107,90 +109,140 @@ pub fn handshake(bytes: &[u8]) {
     }
 }
 
-/// Decodes `bytes` as a value of every carried type; the first two bytes choose a modifier. Checks that a decoder writes
-/// exactly one value or fails without one.
+/// Decodes `bytes` as a value of every carried type, in its own form and as text; the first two bytes choose a modifier.
+/// Checks that a decoder writes exactly one value or fails without one.
 pub fn values(bytes: &[u8]) {
     let modifier = bytes
         .first_chunk::<2>()
         .map_or(-1, |pair| i32::from(i16::from_be_bytes(*pair)));
-    for oid in CARRIED_OIDS {
-        let of = PgType {
-            oid,
-            schema: String::new(),
-            name: String::new(),
-            form: TypeForm::Base { extension: None },
-        };
+    for of in fuzzed_types() {
         for modifier in [-1, modifier] {
-            let carried = resolve(&of, modifier).expect("invariant: every type of the list is carried");
-            check_one_call(&*carried.decoder, bytes);
+            let carried = resolve(&of, modifier, &ValueForms::default());
+            check_one_value(
+                &*carried.expect("invariant: every type of the list is carried").decoder,
+                bytes,
+            );
         }
-    }
-    for (extension, name) in [("hstore", "hstore"), ("citext", "citext"), ("ltree", "ltree")] {
-        let form = TypeForm::Base {
-            extension: Some(extension.into()),
-        };
-        let of = PgType {
-            oid: 0,
-            schema: String::new(),
-            name: name.into(),
-            form,
-        };
-        let carried = resolve(&of, -1).expect("invariant: every type of the list is carried");
-        check_one_call(&*carried.decoder, bytes);
+        let as_text = resolve_text(&of).expect("invariant: every type of the list has a text");
+        check_one_value(&*as_text.decoder, bytes);
     }
 }
 
-fn check_one_call(decoder: &dyn ColumnDecoder, bytes: &[u8]) {
+/// Every base type that is carried, and what is made of some of them.
+fn fuzzed_types() -> Vec<PgType> {
+    let mut types: Vec<PgType> = CARRIED_OIDS.map(PgType::built_in).into();
+    types.extend(CARRIED_EXTENSION_TYPES.map(|(extension, name)| PgType {
+        name: name.into(),
+        form: TypeForm::Base {
+            extension: Some(extension.into()),
+            binary: true,
+        },
+        ..PgType::built_in(0)
+    }));
+    let attributes = [25, 1700].map(|oid| Attribute {
+        name: "attribute".into(),
+        of: PgType::built_in(oid),
+        type_modifier: -1,
+    });
+    let made = |form| PgType {
+        form,
+        ..PgType::built_in(0)
+    };
+    let composite = made(TypeForm::Composite {
+        attributes: attributes.into(),
+    });
+    let of = |oid| Box::new(PgType::built_in(oid));
+    let array = |item| TypeForm::Array { item, delimiter: ',' };
+    types.extend([
+        made(array(of(23))),
+        made(array(of(1184))),
+        made(array(Box::new(composite.clone()))),
+        composite,
+        made(TypeForm::Range { subtype: of(1700) }),
+        made(TypeForm::Multirange { subtype: of(1082) }),
+    ]);
+    types
+}
+
+fn check_one_value(decoder: &dyn ColumnDecoder, bytes: &[u8]) {
     let mut calls = Calls::default();
     match decoder.decode(bytes, &mut calls) {
-        Ok(()) => assert_eq!(calls.0, 1, "one value on success"),
-        Err(_) => assert_eq!(calls.0, 0, "no value on failure"),
+        Ok(()) => assert!(calls.values == 1 && calls.open.is_empty(), "one value on success"),
+        Err(_) => assert_eq!(calls.values, 0, "no value on failure"),
     }
 }
 
-/// Counts what is written.
+/// Counts what is written, but not what lies inside of other values.
 #[derive(Default)]
-pub(crate) struct Calls(usize);
+pub(crate) struct Calls {
+    values: usize,
+    /// Of each value that was begun and not ended, how many others it holds and whether one may come now.
+    open: Vec<(usize, bool)>,
+}
 
 impl Calls {
     /// How many values were written.
     #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
-        self.0
+        self.values
+    }
+
+    fn value(&mut self) {
+        match self.open.last_mut() {
+            None => self.values += 1,
+            Some((_, may_come)) => assert!(std::mem::take(may_come), "next comes before each value"),
+        }
     }
 }
 
 impl ValueWriter for Calls {
     fn null(&mut self) {
-        self.0 += 1;
+        self.value();
     }
     fn boolean(&mut self, _: bool) {
-        self.0 += 1;
+        self.value();
     }
     fn int(&mut self, _: i32) {
-        self.0 += 1;
+        self.value();
     }
     fn long(&mut self, _: i64) {
-        self.0 += 1;
+        self.value();
     }
     fn float(&mut self, _: f32) {
-        self.0 += 1;
+        self.value();
     }
     fn double(&mut self, _: f64) {
-        self.0 += 1;
+        self.value();
     }
     fn string(&mut self, _: &str) {
-        self.0 += 1;
+        self.value();
     }
     fn bytes(&mut self, _: &[u8]) {
-        self.0 += 1;
+        self.value();
     }
     fn decimal(&mut self, unscaled: &[u8]) {
         assert!(!unscaled.is_empty(), "a decimal has a byte at least");
-        self.0 += 1;
+        self.value();
     }
     fn variable_scale_decimal(&mut self, _: i32, unscaled: &[u8]) {
         self.decimal(unscaled);
+    }
+    fn begin(&mut self, length: usize) {
+        if let Some((_, may_come)) = self.open.last_mut() {
+            assert!(std::mem::take(may_come), "next comes before each value");
+        }
+        self.open.push((length, false));
+    }
+    fn next(&mut self) {
+        let (_, may_come) = self.open.last_mut().expect("a value was begun");
+        *may_come = true;
+    }
+    fn end(&mut self) {
+        let (_, may_come) = self.open.pop().expect("a value was begun");
+        assert!(!may_come, "no value is missing");
+        if self.open.is_empty() {
+            self.values += 1;
+        }
     }
 }
 

@@ -36,6 +36,7 @@ pub mod socket;
 pub mod source_block;
 pub mod stream_settings;
 pub mod tls;
+mod type_catalogue;
 pub mod values;
 pub mod watermark;
 

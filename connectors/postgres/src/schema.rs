@@ -7,7 +7,7 @@
 //! one fingerprint whichever way it was seen.
 
 use crate::protocol::pgoutput::{Relation, ReplicaIdentity};
-use crate::values::{self, PgType};
+use crate::values::{self, Carried, PgType, ValueForms};
 use highwater_core::schema::{Column, TableId, TableName, TableSchema};
 use highwater_core::{Error, ErrorKind, Result, Scope};
 use std::collections::BTreeMap;
@@ -49,6 +49,16 @@ pub struct ShapeColumn {
     pub primary_key_place: Option<usize>,
     /// Its place in the replica identity's index, from 0.
     pub identity_place: Option<usize>,
+    /// Whether the server has no binary form of its type and sends text; false until [`note_text_columns`].
+    pub sent_as_text: bool,
+}
+
+/// Notes which columns come as text.
+pub fn note_text_columns(columns: &mut [ShapeColumn], types: &BTreeMap<u32, PgType>) {
+    for column in columns {
+        let of = types.get(&column.type_oid);
+        column.sent_as_text = of.is_some_and(|of| of.sent_as_text().is_some());
+    }
 }
 
 impl TableShape {
@@ -75,8 +85,8 @@ impl TableShape {
     }
 
     /// The core schema, if every column's type is carried.
-    pub fn schema(&self, types: &BTreeMap<u32, PgType>) -> Result<Arc<TableSchema>> {
-        build(self.oid, &self.name, &self.columns, self.key(), types)
+    pub fn schema(&self, types: &BTreeMap<u32, PgType>, forms: &ValueForms) -> Result<Arc<TableSchema>> {
+        build(self.oid, &self.name, &self.columns, self.key(), types, forms)
     }
 
     /// The shape that a relation message gives, with what the catalogue (`self`) adds to it.
@@ -98,6 +108,7 @@ impl TableShape {
                 database_type: String::new(),
                 primary_key_place: None,
                 identity_place: None,
+                sent_as_text: false,
             })
         });
         let columns = columns.collect();
@@ -140,13 +151,10 @@ pub fn build(
     columns: &[ShapeColumn],
     key: Vec<usize>,
     types: &BTreeMap<u32, PgType>,
+    forms: &ValueForms,
 ) -> Result<Arc<TableSchema>> {
     let columns = columns.iter().enumerate().map(|(index, column)| {
-        let carried = match types.get(&column.type_oid) {
-            Some(of) => values::resolve(of, column.type_modifier).map_err(|refused| refused.reason),
-            None => Err(format!("the type with object id {} no longer exists", column.type_oid)),
-        };
-        let carried = carried.map_err(|reason| refused(name, column, &reason))?;
+        let carried = carried(name, column, types, forms).map_err(|reason| refused(name, column, &reason))?;
         Ok(Column {
             name: column.name.clone(),
             database_type: column.database_type.clone(),
@@ -163,6 +171,24 @@ pub fn build(
         columns,
         key,
     )))
+}
+
+/// How a column's values are carried; else the reason why they are not.
+pub(crate) fn carried(
+    table: &TableName,
+    column: &ShapeColumn,
+    types: &BTreeMap<u32, PgType>,
+    forms: &ValueForms,
+) -> std::result::Result<Carried, String> {
+    let Some(of) = types.get(&column.type_oid) else {
+        return Err(format!("the type with object id {} no longer exists", column.type_oid));
+    };
+    let carried = if forms.column_as_text(table, &column.name) {
+        values::resolve_text(of)
+    } else {
+        values::resolve(of, column.type_modifier, forms)
+    };
+    carried.map_err(|refused| refused.reason)
 }
 
 fn refused(table: &TableName, column: &ShapeColumn, reason: &str) -> Error {

@@ -3,7 +3,6 @@
 
 use super::*;
 use crate::protocol::pgoutput::RelationColumn;
-use crate::values::TypeForm;
 
 fn column(name: &str, type_oid: u32, primary: Option<usize>, identity: Option<usize>) -> ShapeColumn {
     ShapeColumn {
@@ -14,6 +13,7 @@ fn column(name: &str, type_oid: u32, primary: Option<usize>, identity: Option<us
         database_type: "int".into(),
         primary_key_place: primary,
         identity_place: identity,
+        sent_as_text: false,
     }
 }
 
@@ -53,13 +53,10 @@ fn relation(of: &TableShape, flagged: &[&str]) -> Relation {
 }
 
 fn types() -> BTreeMap<u32, PgType> {
-    let base = |oid| PgType {
-        oid,
-        schema: String::new(),
-        name: String::new(),
-        form: TypeForm::Base { extension: None },
-    };
-    [23, 25, 600].into_iter().map(|oid| (oid, base(oid))).collect()
+    [23, 25, 3361]
+        .into_iter()
+        .map(|oid| (oid, PgType::built_in(oid)))
+        .collect()
 }
 
 #[test]
@@ -70,9 +67,17 @@ fn catalogue_and_log_agree_on_fingerprint_and_key_order() {
         (ReplicaIdentity::Full, vec!["seat", "hall", "note"], vec![1, 0]),
     ] {
         let shape = shape(identity);
-        let catalogued = shape.schema(&types()).unwrap();
+        let catalogued = shape.schema(&types(), &ValueForms::default()).unwrap();
         let (columns, log_key) = TableShape::of_relation(&relation(&shape, &flagged), Some(&shape));
-        let logged = build(shape.oid, &shape.name, &columns, log_key, &types()).unwrap();
+        let logged = build(
+            shape.oid,
+            &shape.name,
+            &columns,
+            log_key,
+            &types(),
+            &ValueForms::default(),
+        )
+        .unwrap();
         assert_eq!(catalogued.key, key, "{identity:?}");
         assert_eq!(catalogued.fingerprint(), logged.fingerprint(), "{identity:?}");
     }
@@ -103,21 +108,21 @@ fn a_key_that_the_publication_cuts_is_no_key() {
 #[test]
 fn a_type_that_is_not_carried_is_refused_by_table_and_column() {
     let mut odd = shape(ReplicaIdentity::Default);
-    odd.columns[2].type_oid = 600;
-    odd.columns[2].database_type = "point".into();
-    let error = odd.schema(&types()).unwrap_err();
+    odd.columns[2].type_oid = 3361;
+    odd.columns[2].database_type = "pg_ndistinct".into();
+    let error = odd.schema(&types(), &ValueForms::default()).unwrap_err();
     assert_eq!(
         (error.kind(), error.scope()),
         (ErrorKind::UnsupportedValue, Scope::Table)
     );
     let text = error.to_string();
     assert!(
-        text.contains("public.seats") && text.contains("\"note\"") && text.contains("point"),
+        text.contains("public.seats") && text.contains("\"note\"") && text.contains("pg_ndistinct"),
         "{text}"
     );
     odd.columns[2].type_oid = 4_000_000;
     assert!(
-        odd.schema(&types())
+        odd.schema(&types(), &ValueForms::default())
             .unwrap_err()
             .to_string()
             .contains("no longer exists")

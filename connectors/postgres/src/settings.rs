@@ -2,6 +2,7 @@
 //! What a user configures: a versioned document, strict about names it does not know.
 
 use crate::stream_settings::{OriginFilter, SpillSettings, Streaming};
+use crate::values::ValueForms;
 use highwater_core::schema::TableName;
 use highwater_core::{Error, ErrorKind, Result};
 use serde::Deserialize;
@@ -60,6 +61,9 @@ pub struct Settings {
     /// Which changes are wanted, by where they were made first.
     #[serde(default)]
     pub origin: OriginFilter,
+    /// The form of values, where there is more than one.
+    #[serde(default)]
+    pub values: ValueForms,
     /// The longest that connecting may take, handshake included.
     #[serde(default = "default_connect_timeout_ms")]
     pub connect_timeout_ms: u64,
@@ -380,7 +384,7 @@ fn matches_table(pattern: &str, table: &TableName) -> bool {
 }
 
 /// Whether `text` matches `pattern`, in which `*` is any text and `?` any character.
-fn matches_glob(pattern: &str, text: &str) -> bool {
+pub(crate) fn matches_glob(pattern: &str, text: &str) -> bool {
     let pattern: Vec<char> = pattern.chars().collect();
     let text: Vec<char> = text.chars().collect();
     let (mut p, mut t) = (0, 0);

@@ -8,6 +8,9 @@ use serde_json::{Map, Value, json};
 
 use crate::debezium::connect_schema::{ConnectField, ConnectKind, ConnectSchema};
 
+/// The name that Confluent's converter gives to the record of a map's entry.
+const MAP_ENTRY: &str = "io.confluent.connect.avro.MapEntry";
+
 /// The schema as JSON text.
 pub(crate) fn render(schema: &ConnectSchema) -> String {
     Renderer::default().schema(schema, None).to_string()
@@ -23,6 +26,16 @@ impl Renderer {
     fn schema(&mut self, schema: &ConnectSchema, namespace: Option<&str>) -> Value {
         let base = match &schema.kind {
             ConnectKind::Struct(fields) => self.record(schema, fields, namespace),
+            ConnectKind::Array(items) => {
+                let items = self.schema(items, namespace);
+                array(schema, items)
+            }
+            ConnectKind::Map(key, value) => {
+                let entry = [key.clone().field("key"), value.clone().field("value")];
+                let entry = ConnectSchema::new(ConnectKind::Struct(entry.into())).named(MAP_ENTRY);
+                let entry = self.entry(&entry, namespace);
+                array(schema, entry)
+            }
             kind => primitive(schema, kind),
         };
         match (schema.optional, schema.default) {
@@ -31,6 +44,15 @@ impl Renderer {
             (true, Some(_)) => json!([base, "null"]),
             (true, None) => json!(["null", base]),
         }
+    }
+
+    /// The record of a map's entries, which has no properties.
+    fn entry(&mut self, schema: &ConnectSchema, enclosing: Option<&str>) -> Value {
+        let mut entry = self.schema(schema, enclosing);
+        if let Some(entry) = entry.as_object_mut() {
+            entry.shift_remove("connect.name");
+        }
+        entry
     }
 
     fn record(&mut self, schema: &ConnectSchema, fields: &[ConnectField], enclosing: Option<&str>) -> Value {
@@ -74,6 +96,14 @@ impl Renderer {
     }
 }
 
+fn array(schema: &ConnectSchema, items: Value) -> Value {
+    let mut array = Map::new();
+    array.insert("type".into(), "array".into());
+    array.insert("items".into(), items);
+    connect_properties(schema, &mut array);
+    Value::Object(array)
+}
+
 fn primitive(schema: &ConnectSchema, kind: &ConnectKind) -> Value {
     let name = match kind {
         ConnectKind::Int16 | ConnectKind::Int32 => "int",
@@ -82,7 +112,7 @@ fn primitive(schema: &ConnectSchema, kind: &ConnectKind) -> Value {
         ConnectKind::Float64 => "double",
         ConnectKind::Boolean => "boolean",
         ConnectKind::String => "string",
-        ConnectKind::Bytes | ConnectKind::Struct(_) => "bytes",
+        ConnectKind::Bytes | ConnectKind::Struct(_) | ConnectKind::Array(_) | ConnectKind::Map(..) => "bytes",
     };
     let mut properties = Map::new();
     let decimal = schema.name.as_deref() == Some("org.apache.kafka.connect.data.Decimal");

@@ -3,6 +3,7 @@
 
 use highwater_core::value::ValueWriter;
 
+use crate::debezium::nested::{Nest, Nested};
 use crate::debezium::slot::{Filled, Kind, Notation, Slot, SlotWriter};
 use crate::decimal::write_decimal;
 
@@ -28,6 +29,7 @@ pub(crate) struct AvroWriter<'a> {
     kind: Kind,
     optional: bool,
     filled: Filled,
+    nest: Nest,
 }
 
 impl<'a> SlotWriter<'a> for AvroWriter<'a> {
@@ -37,6 +39,7 @@ impl<'a> SlotWriter<'a> for AvroWriter<'a> {
             kind: Kind::Boolean,
             optional: false,
             filled: Filled::Empty,
+            nest: Nest::default(),
         }
     }
 
@@ -55,18 +58,25 @@ impl<'a> SlotWriter<'a> for AvroWriter<'a> {
         self.kind = slot.kind;
         self.optional = slot.optional;
         self.filled = Filled::Empty;
+        if slot.kind == Kind::Nested {
+            self.nest.open(slot);
+        }
     }
 
     #[inline]
     fn filled(&self) -> Filled {
-        self.filled
+        if self.nest.is_empty() {
+            self.filled
+        } else {
+            Filled::Mismatch
+        }
     }
 }
 
 impl AvroWriter<'_> {
     /// Whether the slot takes a value of this kind; writes the union's branch then.
     #[inline]
-    fn begin(&mut self, fits: bool) -> bool {
+    fn take(&mut self, fits: bool) -> bool {
         if !fits || self.filled != Filled::Empty {
             self.filled = Filled::Mismatch;
             return false;
@@ -105,49 +115,49 @@ impl ValueWriter for AvroWriter<'_> {
 
     #[inline]
     fn boolean(&mut self, value: bool) {
-        if self.begin(self.kind == Kind::Boolean) {
+        if self.take(self.kind == Kind::Boolean) {
             self.out.push(u8::from(value));
         }
     }
 
     #[inline]
     fn int(&mut self, value: i32) {
-        if self.begin(self.kind == Kind::Int) {
+        if self.take(self.kind == Kind::Int) {
             write_long(i64::from(value), self.out);
         }
     }
 
     #[inline]
     fn long(&mut self, value: i64) {
-        if self.begin(self.kind == Kind::Long) {
+        if self.take(self.kind == Kind::Long) {
             write_long(value, self.out);
         }
     }
 
     #[inline]
     fn float(&mut self, value: f32) {
-        if self.begin(self.kind == Kind::Float) {
+        if self.take(self.kind == Kind::Float) {
             self.out.extend_from_slice(&value.to_le_bytes());
         }
     }
 
     #[inline]
     fn double(&mut self, value: f64) {
-        if self.begin(self.kind == Kind::Double) {
+        if self.take(self.kind == Kind::Double) {
             self.out.extend_from_slice(&value.to_le_bytes());
         }
     }
 
     #[inline]
     fn string(&mut self, value: &str) {
-        if self.begin(self.kind == Kind::String) {
+        if self.take(self.kind == Kind::String) {
             self.octets(value.as_bytes());
         }
     }
 
     #[inline]
     fn bytes(&mut self, value: &[u8]) {
-        if self.begin(self.kind == Kind::Bytes) {
+        if self.take(self.kind == Kind::Bytes) {
             self.octets(value);
         }
     }
@@ -156,8 +166,8 @@ impl ValueWriter for AvroWriter<'_> {
     fn decimal(&mut self, unscaled: &[u8]) {
         let kind = self.kind;
         match kind {
-            Kind::Decimal if self.begin(true) => self.octets(unscaled),
-            Kind::DecimalText { scale } if self.begin(true) => self.decimal_text(scale, unscaled),
+            Kind::Decimal if self.take(true) => self.octets(unscaled),
+            Kind::DecimalText { scale } if self.take(true) => self.decimal_text(scale, unscaled),
             _ => self.filled = Filled::Mismatch,
         }
     }
@@ -165,11 +175,46 @@ impl ValueWriter for AvroWriter<'_> {
     fn variable_scale_decimal(&mut self, scale: i32, unscaled: &[u8]) {
         let kind = self.kind;
         match kind {
-            Kind::VariableScaleDecimal if self.begin(true) => {
+            Kind::VariableScaleDecimal if self.take(true) => {
                 write_long(i64::from(scale), self.out);
                 self.octets(unscaled);
             }
-            Kind::VariableScaleDecimalText if self.begin(true) => self.decimal_text(scale, unscaled),
+            Kind::VariableScaleDecimalText if self.take(true) => self.decimal_text(scale, unscaled),
+            _ => self.filled = Filled::Mismatch,
+        }
+    }
+
+    fn begin(&mut self, length: usize) {
+        if !self.take(self.kind == Kind::Nested) {
+            return;
+        }
+        match self.nest.begin(length) {
+            // A block of all values; an empty one is the end.
+            Some(Nested::List(_) | Nested::Entries { .. }) if length > 0 => write_long(length as i64, self.out),
+            Some(_) => {}
+            None => self.filled = Filled::Mismatch,
+        }
+    }
+
+    #[inline]
+    fn next(&mut self) {
+        match self.nest.next() {
+            Some((_, _, slot)) if self.filled == Filled::Done => {
+                self.kind = slot.kind;
+                self.optional = slot.optional;
+                self.filled = Filled::Empty;
+            }
+            _ => self.filled = Filled::Mismatch,
+        }
+    }
+
+    fn end(&mut self) {
+        match self.nest.end() {
+            Some((shape, _)) if self.filled == Filled::Done => {
+                if let Nested::List(_) | Nested::Entries { .. } = *shape {
+                    self.out.push(0);
+                }
+            }
             _ => self.filled = Filled::Mismatch,
         }
     }
@@ -238,11 +283,7 @@ mod tests {
 
     #[test]
     fn a_decoder_that_writes_another_kind_or_twice_or_null_is_noticed() {
-        let slot = |optional| Slot {
-            lead: Box::default(),
-            kind: Kind::Int,
-            optional,
-        };
+        let slot = |optional| Slot::simple([], Kind::Int, optional);
         let filled = |optional, calls: &[fn(&mut AvroWriter<'_>)]| {
             let mut out = Vec::new();
             let mut writer = AvroWriter::new(&mut out);

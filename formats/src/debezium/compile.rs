@@ -9,7 +9,8 @@ use highwater_core::value::{ValueType, ValueWriter};
 use highwater_core::{Error, Result};
 
 use super::plan::{ColumnPlan, EnvelopePlan, ImagePlan, OPS, Plan, op_code};
-use super::slot::{DecimalForm, Kind, Notation, Slot, SlotWriter, source_slot};
+use super::slot::{Forms, Kind, Notation, Slot, SlotWriter, source_slot};
+use super::zero::write_zero;
 
 /// Bytes around a key or a value: the wire format's header in Avro, the schema in JSON.
 #[derive(Debug, Default)]
@@ -25,7 +26,7 @@ pub(crate) struct Compiler<'a> {
     /// Names of the columns in events.
     pub(crate) names: Vec<String>,
     pub(crate) nullable: &'a [bool],
-    pub(crate) decimals: DecimalForm,
+    pub(crate) forms: Forms,
     pub(crate) placeholder: &'a str,
     pub(crate) version: &'a str,
     pub(crate) connector: &'a str,
@@ -72,13 +73,9 @@ impl Compiler<'_> {
     }
 
     fn column<N: Notation>(&self, index: usize, column: &Column, name: &str, first: bool) -> Result<ColumnPlan> {
-        let kind = Kind::of(&column.value_type, self.decimals)
+        let optional = self.nullable.get(index).copied().unwrap_or(true);
+        let slot = Slot::of::<N>(N::field(name, first), &column.value_type, optional, self.forms)
             .ok_or_else(|| Error::bug(format!("column {:?} has a schema and no way to write it", column.name)))?;
-        let slot = Slot {
-            lead: N::field(name, first).into(),
-            kind,
-            optional: self.nullable.get(index).copied().unwrap_or(true),
-        };
         let bare = Slot {
             lead: Box::default(),
             ..slot.clone()
@@ -87,13 +84,17 @@ impl Compiler<'_> {
             true => writer.null(),
             false => write_zero(&column.value_type, writer),
         });
-        let unavailable = match column.value_type {
-            ValueType::String | ValueType::Json | ValueType::Xml | ValueType::Enum { .. } => {
-                value_bytes::<N>(&bare, |writer| writer.string(self.placeholder))
-            }
+        let unavailable = match &column.value_type {
+            of if is_text(of) => value_bytes::<N>(&bare, |writer| writer.string(self.placeholder)),
             ValueType::Bytes | ValueType::Bits { .. } => {
                 value_bytes::<N>(&bare, |writer| writer.bytes(self.placeholder.as_bytes()))
             }
+            ValueType::List { items } if is_text(items) => value_bytes::<N>(&bare, |writer| {
+                writer.begin(1);
+                writer.next();
+                writer.string(self.placeholder);
+                writer.end();
+            }),
             _ => absent.clone(),
         };
         Ok(ColumnPlan {
@@ -106,11 +107,7 @@ impl Compiler<'_> {
     }
 
     fn envelope<N: Notation>(&self) -> Result<EnvelopePlan> {
-        let slot = |name: &str, kind: Kind, optional: bool| Slot {
-            lead: N::field(name, false).into(),
-            kind,
-            optional,
-        };
+        let slot = |name: &str, kind: Kind, optional: bool| Slot::simple(N::field(name, false), kind, optional);
         let text = |out: &mut Vec<u8>, name: &str, first: bool, value: &str| {
             out.extend(N::field(name, first));
             out.extend(text_bytes::<N>(value));
@@ -128,7 +125,7 @@ impl Compiler<'_> {
         };
         let mut source_fields = Vec::new();
         for field in self.source_fields {
-            source_fields.push(source_slot::<N>(field, self.decimals).ok_or_else(|| {
+            source_fields.push(source_slot::<N>(field, self.forms).ok_or_else(|| {
                 Error::bug(format!(
                     "source field {:?} has a type that no format writes",
                     field.name
@@ -175,30 +172,19 @@ fn value_bytes<N: Notation>(slot: &Slot, write: impl FnOnce(&mut N::Writer<'_>))
 }
 
 fn text_bytes<N: Notation>(text: &str) -> Vec<u8> {
-    let slot = Slot {
-        lead: Box::default(),
-        kind: Kind::String,
-        optional: false,
-    };
+    let slot = Slot::simple([], Kind::String, false);
     value_bytes::<N>(&slot, |writer| writer.string(text))
 }
 
-/// The value that stands in a required column of an image that does not have it: Debezium's fall-back.
-fn write_zero(value_type: &ValueType, writer: &mut dyn ValueWriter) {
-    match value_type {
-        ValueType::Boolean => writer.boolean(false),
-        ValueType::Int16 | ValueType::Int32 | ValueType::Date => writer.int(0),
-        ValueType::Time(highwater_core::value::TimeUnit::Millis) => writer.int(0),
-        ValueType::Int64 | ValueType::Time(_) | ValueType::Timestamp(_) | ValueType::MicroDuration => writer.long(0),
-        ValueType::Float32 => writer.float(0.0),
-        ValueType::Float64 => writer.double(0.0),
-        ValueType::Bytes | ValueType::Bits { .. } => writer.bytes(&[]),
-        ValueType::Decimal { .. } => writer.decimal(&[0]),
-        ValueType::VariableScaleDecimal => writer.variable_scale_decimal(0, &[0]),
-        ValueType::ZonedTime => writer.string("00:00:00Z"),
-        ValueType::ZonedTimestamp => writer.string("1970-01-01T00:00:00Z"),
-        ValueType::Uuid => writer.string("00000000-0000-0000-0000-000000000000"),
-        ValueType::Json => writer.string("{}"),
-        _ => writer.string(""),
-    }
+/// Whether values are text whose length varies, so that the log may leave them out and the placeholder fits.
+fn is_text(value_type: &ValueType) -> bool {
+    matches!(
+        value_type,
+        ValueType::String
+            | ValueType::Json
+            | ValueType::Xml
+            | ValueType::Enum { .. }
+            | ValueType::Tsvector
+            | ValueType::Ltree
+    )
 }

@@ -26,6 +26,9 @@ pub(crate) enum ConnectKind {
     String,
     Bytes,
     Struct(Vec<ConnectField>),
+    Array(Box<ConnectSchema>),
+    /// Keys, which are not text, and values.
+    Map(Box<ConnectSchema>, Box<ConnectSchema>),
 }
 
 /// A field of a struct.

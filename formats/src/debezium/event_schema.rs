@@ -3,16 +3,14 @@
 
 use highwater_core::schema::TableSchema;
 use highwater_core::source_block::SourceField;
-use highwater_core::value::{TimeUnit, ValueType};
 use highwater_core::{Error, ErrorKind, Result, Scope};
 
 use super::connect_schema::{ConnectField, ConnectKind, ConnectSchema};
 use super::settings::DecimalHandling;
+use super::value_schema::ValueSchemas;
 
 /// Values of the source block's `snapshot` field.
 const SNAPSHOT_ALLOWED: &str = "true,first,first_in_data_collection,last_in_data_collection,last,false,incremental";
-/// Debezium's length of a bit string without one.
-const BITS_LENGTH_MAX: u32 = i32::MAX as u32;
 
 /// How the names of schemas and fields become names of the format.
 pub(crate) type AdjustName = fn(&str) -> String;
@@ -20,6 +18,8 @@ pub(crate) type AdjustName = fn(&str) -> String;
 /// What a table's schemas depend on besides its columns.
 pub(crate) struct EventSchemas<'a> {
     pub(crate) topic: &'a str,
+    /// First part of the names of composite types.
+    pub(crate) prefix: &'a str,
     pub(crate) table: &'a TableSchema,
     /// Columns that may hold NULL, catalogue and experience together.
     pub(crate) nullable: &'a [bool],
@@ -86,7 +86,7 @@ impl EventSchemas<'_> {
             long().optional(true).field("ts_ns"),
         ];
         for field in self.source_fields {
-            let schema = value_schema(&field.value_type, self.decimals).ok_or_else(|| {
+            let schema = self.value_schemas().of(&field.value_type).map_err(|_| {
                 Error::bug(format!(
                     "source field {:?} has a type that no format writes",
                     field.name
@@ -103,6 +103,7 @@ impl EventSchemas<'_> {
 
     fn columns(&self, indices: impl Iterator<Item = usize>) -> Result<Vec<ConnectField>> {
         let mut fields: Vec<ConnectField> = Vec::new();
+        let mut values = self.value_schemas();
         for index in indices {
             let column = self.table.columns.get(index).ok_or_else(|| {
                 Error::bug(format!(
@@ -110,10 +111,9 @@ impl EventSchemas<'_> {
                     self.table.name
                 ))
             })?;
-            let schema = value_schema(&column.value_type, self.decimals).ok_or_else(|| {
-                self.refuse(&column.name, "its type has no form in events")
-                    .with("type", &column.database_type)
-            })?;
+            let schema = values
+                .of(&column.value_type)
+                .map_err(|reason| self.refuse(&column.name, &reason).with("type", &column.database_type))?;
             let name = (self.field_names)(&column.name);
             if fields.iter().any(|field| field.name == name) {
                 return Err(self
@@ -127,6 +127,10 @@ impl EventSchemas<'_> {
             );
         }
         Ok(fields)
+    }
+
+    fn value_schemas(&self) -> ValueSchemas<'_> {
+        ValueSchemas::new(self.prefix, self.decimals, self.schema_names, self.field_names)
     }
 
     fn refuse(&self, column: &str, reason: &str) -> Error {
@@ -158,59 +162,4 @@ pub(crate) fn avro_field_name(name: &str) -> String {
         adjusted.insert(0, '_');
     }
     adjusted
-}
-
-/// The schema of a value, required; `None` for a meaning that this release does not know.
-pub(crate) fn value_schema(value_type: &ValueType, decimals: DecimalHandling) -> Option<ConnectSchema> {
-    use ConnectKind::{Boolean, Bytes, Float32, Float64, Int16, Int32, Int64, String};
-    Some(match value_type {
-        ValueType::Boolean => ConnectSchema::new(Boolean),
-        ValueType::Int16 => ConnectSchema::new(Int16),
-        ValueType::Int32 => ConnectSchema::new(Int32),
-        ValueType::Int64 => ConnectSchema::new(Int64),
-        ValueType::Float32 => ConnectSchema::new(Float32),
-        ValueType::Float64 => ConnectSchema::new(Float64),
-        ValueType::String => ConnectSchema::new(String),
-        ValueType::Bytes => ConnectSchema::new(Bytes),
-        ValueType::Decimal { .. } | ValueType::VariableScaleDecimal if decimals == DecimalHandling::String => {
-            ConnectSchema::new(String)
-        }
-        ValueType::Decimal { precision, scale } => {
-            ConnectSchema::semantic(Bytes, "org.apache.kafka.connect.data.Decimal")
-                .parameter("scale", scale.to_string())
-                .parameter("connect.decimal.precision", precision.to_string())
-        }
-        ValueType::VariableScaleDecimal => variable_scale_decimal(),
-        ValueType::Date => ConnectSchema::semantic(Int32, "io.debezium.time.Date"),
-        ValueType::Time(TimeUnit::Millis) => ConnectSchema::semantic(Int32, "io.debezium.time.Time"),
-        ValueType::Time(TimeUnit::Micros) => ConnectSchema::semantic(Int64, "io.debezium.time.MicroTime"),
-        ValueType::Time(TimeUnit::Nanos) => ConnectSchema::semantic(Int64, "io.debezium.time.NanoTime"),
-        ValueType::Timestamp(TimeUnit::Millis) => ConnectSchema::semantic(Int64, "io.debezium.time.Timestamp"),
-        ValueType::Timestamp(TimeUnit::Micros) => ConnectSchema::semantic(Int64, "io.debezium.time.MicroTimestamp"),
-        ValueType::Timestamp(TimeUnit::Nanos) => ConnectSchema::semantic(Int64, "io.debezium.time.NanoTimestamp"),
-        ValueType::ZonedTime => ConnectSchema::semantic(String, "io.debezium.time.ZonedTime"),
-        ValueType::ZonedTimestamp => ConnectSchema::semantic(String, "io.debezium.time.ZonedTimestamp"),
-        ValueType::MicroDuration => ConnectSchema::semantic(Int64, "io.debezium.time.MicroDuration"),
-        ValueType::Uuid => ConnectSchema::semantic(String, "io.debezium.data.Uuid"),
-        ValueType::Json => ConnectSchema::semantic(String, "io.debezium.data.Json"),
-        ValueType::Xml => ConnectSchema::semantic(String, "io.debezium.data.Xml"),
-        ValueType::Enum { allowed } => {
-            ConnectSchema::semantic(String, "io.debezium.data.Enum").parameter("allowed", allowed.join(","))
-        }
-        ValueType::Bits { length } => ConnectSchema::semantic(Bytes, "io.debezium.data.Bits")
-            .parameter("length", length.unwrap_or(BITS_LENGTH_MAX).to_string()),
-        _ => return None,
-    })
-}
-
-fn variable_scale_decimal() -> ConnectSchema {
-    let mut schema = ConnectSchema::semantic(
-        ConnectKind::Struct(vec![
-            ConnectSchema::new(ConnectKind::Int32).field("scale"),
-            ConnectSchema::new(ConnectKind::Bytes).field("value"),
-        ]),
-        "io.debezium.data.VariableScaleDecimal",
-    );
-    schema.doc = Some("Variable scaled decimal");
-    schema
 }

@@ -12,7 +12,7 @@ use super::connect_schema::ConnectSchema;
 use super::event_schema::{AdjustName, EventSchemas, avro_field_name, avro_schema_name};
 use super::plan::Plan;
 use super::settings::{EncoderSettings, Format};
-use super::slot::DecimalForm;
+use super::slot::{DecimalForm, Forms};
 use super::topic::subjects;
 use crate::avro::parsed::AvroSchema;
 use crate::avro::writer::Avro;
@@ -53,11 +53,14 @@ impl Preparation<'_> {
             topic: Arc::clone(&self.topic),
             names: self.schema.columns.iter().map(|column| adjust(&column.name)).collect(),
             nullable: &self.nullable,
-            decimals: DecimalForm::new(
-                self.settings.format,
-                self.settings.decimals,
-                self.settings.json.decimals,
-            ),
+            forms: Forms {
+                decimals: DecimalForm::new(
+                    self.settings.format,
+                    self.settings.decimals,
+                    self.settings.json.decimals,
+                ),
+                field_names: adjust,
+            },
             placeholder: &self.settings.unavailable_placeholder,
             version: &self.settings.source_version,
             connector: self.connector,
@@ -76,6 +79,7 @@ impl Preparation<'_> {
     pub(crate) fn schemas(&self) -> Result<(Option<ConnectSchema>, ConnectSchema)> {
         let schemas = EventSchemas {
             topic: &self.topic,
+            prefix: &self.settings.topic_prefix,
             table: self.schema,
             nullable: &self.nullable,
             decimals: self.settings.decimals,

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Slots: the places of a compiled record where a value goes, and what a format does to fill one.
 
+use std::sync::Arc;
+
 use highwater_core::source_block::SourceField;
 use highwater_core::value::{TimeUnit, ValueType, ValueWriter};
 
+use super::event_schema::AdjustName;
+use super::nested::Nested;
 use super::settings::{DecimalHandling, Format, JsonDecimals};
 
 /// What is written where a value goes.
@@ -28,11 +32,13 @@ pub(crate) enum Kind {
     },
     VariableScaleDecimal,
     VariableScaleDecimalText,
+    /// What [`Slot::nested`] says.
+    Nested,
 }
 
 impl Kind {
     /// What values of this type become; `None` for a meaning that this release does not know.
-    pub(crate) fn of(value_type: &ValueType, decimals: DecimalForm) -> Option<Kind> {
+    fn of(value_type: &ValueType, decimals: DecimalForm) -> Option<Kind> {
         Some(match value_type {
             ValueType::Boolean => Kind::Boolean,
             ValueType::Int16 | ValueType::Int32 | ValueType::Date | ValueType::Time(TimeUnit::Millis) => Kind::Int,
@@ -45,6 +51,8 @@ impl Kind {
             | ValueType::Uuid
             | ValueType::Json
             | ValueType::Xml
+            | ValueType::Tsvector
+            | ValueType::Ltree
             | ValueType::Enum { .. } => Kind::String,
             ValueType::Bytes | ValueType::Bits { .. } => Kind::Bytes,
             ValueType::Decimal { scale, .. } => {
@@ -59,6 +67,14 @@ impl Kind {
                 DecimalForm::Text => Kind::VariableScaleDecimalText,
                 DecimalForm::Bytes | DecimalForm::Number => Kind::VariableScaleDecimal,
             },
+            ValueType::List { .. }
+            | ValueType::Record(_)
+            | ValueType::Point
+            | ValueType::Geometry
+            | ValueType::Geography
+            | ValueType::FloatVector
+            | ValueType::DoubleVector
+            | ValueType::SparseDoubleVector => Kind::Nested,
             _ => return None,
         })
     }
@@ -89,6 +105,86 @@ pub(crate) struct Slot {
     pub(crate) lead: Box<[u8]>,
     pub(crate) kind: Kind,
     pub(crate) optional: bool,
+    /// Of a value that holds others, what they are.
+    pub(crate) nested: Option<Arc<Nested>>,
+}
+
+impl Slot {
+    /// A slot of a value that holds no others.
+    pub(crate) fn simple(lead: impl Into<Box<[u8]>>, kind: Kind, optional: bool) -> Self {
+        Slot {
+            lead: lead.into(),
+            kind,
+            optional,
+            nested: None,
+        }
+    }
+
+    /// The slot of values of this type; `None` for a meaning that this release does not know.
+    pub(crate) fn of<N: Notation>(
+        lead: impl Into<Box<[u8]>>,
+        value_type: &ValueType,
+        optional: bool,
+        forms: Forms,
+    ) -> Option<Self> {
+        Some(Slot {
+            lead: lead.into(),
+            kind: Kind::of(value_type, forms.decimals)?,
+            optional,
+            nested: nested::<N>(value_type, forms)?.map(Arc::new),
+        })
+    }
+}
+
+/// How values look, whatever their type.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Forms {
+    pub(crate) decimals: DecimalForm,
+    /// Names of the fields of composite types in events.
+    pub(crate) field_names: AdjustName,
+}
+
+/// What values of this type hold; `None` inside where they hold no others.
+fn nested<N: Notation>(value_type: &ValueType, forms: Forms) -> Option<Option<Nested>> {
+    let item = |kind| Slot::simple([], kind, false);
+    let fields = |fields: &[(&str, Kind, bool)]| {
+        let slots = fields
+            .iter()
+            .enumerate()
+            .map(|(place, (name, kind, optional))| Slot::simple(N::field(name, place == 0), *kind, *optional));
+        Nested::Record(slots.collect())
+    };
+    let (wkb, srid) = (("wkb", Kind::Bytes, false), ("srid", Kind::Int, true));
+    Some(Some(match value_type {
+        ValueType::List { items } => Nested::List(Slot::of::<N>([], items, true, forms)?),
+        ValueType::Record(of) => {
+            let slots = of.fields.iter().enumerate().map(|(place, field)| {
+                let lead = N::field(&(forms.field_names)(&field.name), place == 0);
+                Slot::of::<N>(lead, &field.value_type, true, forms)
+            });
+            Nested::Record(slots.collect::<Option<_>>()?)
+        }
+        ValueType::Point => fields(&[
+            ("x", Kind::Double, false),
+            ("y", Kind::Double, false),
+            ("wkb", Kind::Bytes, true),
+            srid,
+        ]),
+        ValueType::Geometry | ValueType::Geography => fields(&[wkb, srid]),
+        ValueType::FloatVector => Nested::List(item(Kind::Float)),
+        ValueType::DoubleVector => Nested::List(item(Kind::Double)),
+        ValueType::SparseDoubleVector => {
+            let entries = Nested::Entries {
+                key: item(Kind::Int),
+                value: item(Kind::Double),
+            };
+            let mut vector = Slot::simple(N::field("vector", false), Kind::Nested, false);
+            vector.nested = Some(Arc::new(entries));
+            let dimensions = Slot::simple(N::field("dimensions", true), Kind::Int, false);
+            Nested::Record([dimensions, vector].into())
+        }
+        _ => return Some(None),
+    }))
 }
 
 /// What happened in the slot that was opened last.
@@ -108,7 +204,7 @@ pub(crate) enum Filled {
 pub(crate) trait SlotWriter<'a>: ValueWriter {
     /// A writer that appends.
     fn new(out: &'a mut Vec<u8>) -> Self;
-    /// Appends ready bytes.
+    /// Appends ready bytes, outside of any slot.
     fn raw(&mut self, bytes: &[u8]);
     /// Writes the slot's lead; the next value goes into it.
     fn open(&mut self, slot: &Slot);
@@ -150,7 +246,7 @@ impl<'a, 's, W: SlotWriter<'a>> SlotRow<'s, W> {
         }
     }
 
-    fn next(&mut self) -> &mut W {
+    fn advance(&mut self) -> &mut W {
         if self.writer.filled() != Filled::Done && self.writer.filled() != Filled::Empty {
             self.sound = false;
         }
@@ -169,42 +265,48 @@ impl<'a, 's, W: SlotWriter<'a>> SlotRow<'s, W> {
 
 impl<'a, W: SlotWriter<'a>> ValueWriter for SlotRow<'_, W> {
     fn null(&mut self) {
-        self.next().null();
+        self.advance().null();
     }
     fn boolean(&mut self, value: bool) {
-        self.next().boolean(value);
+        self.advance().boolean(value);
     }
     fn int(&mut self, value: i32) {
-        self.next().int(value);
+        self.advance().int(value);
     }
     fn long(&mut self, value: i64) {
-        self.next().long(value);
+        self.advance().long(value);
     }
     fn float(&mut self, value: f32) {
-        self.next().float(value);
+        self.advance().float(value);
     }
     fn double(&mut self, value: f64) {
-        self.next().double(value);
+        self.advance().double(value);
     }
     fn string(&mut self, value: &str) {
-        self.next().string(value);
+        self.advance().string(value);
     }
     fn bytes(&mut self, value: &[u8]) {
-        self.next().bytes(value);
+        self.advance().bytes(value);
     }
     fn decimal(&mut self, unscaled: &[u8]) {
-        self.next().decimal(unscaled);
+        self.advance().decimal(unscaled);
     }
     fn variable_scale_decimal(&mut self, scale: i32, unscaled: &[u8]) {
-        self.next().variable_scale_decimal(scale, unscaled);
+        self.advance().variable_scale_decimal(scale, unscaled);
+    }
+    // Fields of the source block hold no others.
+    fn begin(&mut self, _: usize) {
+        self.sound = false;
+    }
+    fn next(&mut self) {
+        self.sound = false;
+    }
+    fn end(&mut self) {
+        self.sound = false;
     }
 }
 
 /// The slot of a field of the source block; `None` for a type that no format writes.
-pub(crate) fn source_slot<N: Notation>(field: &SourceField, decimals: DecimalForm) -> Option<Slot> {
-    Some(Slot {
-        lead: N::field(field.name, false).into(),
-        kind: Kind::of(&field.value_type, decimals)?,
-        optional: field.optional,
-    })
+pub(crate) fn source_slot<N: Notation>(field: &SourceField, forms: Forms) -> Option<Slot> {
+    Slot::of::<N>(N::field(field.name, false), &field.value_type, field.optional, forms)
 }

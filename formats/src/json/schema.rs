@@ -22,10 +22,22 @@ fn object(schema: &ConnectSchema) -> Map<String, Value> {
         ConnectKind::String => "string",
         ConnectKind::Bytes => "bytes",
         ConnectKind::Struct(_) => "struct",
+        ConnectKind::Array(_) => "array",
+        ConnectKind::Map(..) => "map",
     };
     rendered.insert("type".into(), kind.into());
-    if let ConnectKind::Struct(fields) = &schema.kind {
-        rendered.insert("fields".into(), fields.iter().map(field).collect());
+    match &schema.kind {
+        ConnectKind::Struct(fields) => {
+            rendered.insert("fields".into(), fields.iter().map(field).collect());
+        }
+        ConnectKind::Array(items) => {
+            rendered.insert("items".into(), object(items).into());
+        }
+        ConnectKind::Map(key, value) => {
+            rendered.insert("keys".into(), object(key).into());
+            rendered.insert("values".into(), object(value).into());
+        }
+        _ => {}
     }
     rendered.insert("optional".into(), schema.optional.into());
     if let Some(name) = &schema.name {

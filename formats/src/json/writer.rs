@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use highwater_core::value::ValueWriter;
 
+use crate::debezium::nested::{Nest, Nested};
 use crate::debezium::slot::{Filled, Kind, Notation, Slot, SlotWriter};
 use crate::decimal::write_decimal;
 
@@ -38,6 +39,7 @@ pub(crate) struct JsonWriter<'a> {
     kind: Kind,
     optional: bool,
     filled: Filled,
+    nest: Nest,
 }
 
 impl<'a> SlotWriter<'a> for JsonWriter<'a> {
@@ -47,6 +49,7 @@ impl<'a> SlotWriter<'a> for JsonWriter<'a> {
             kind: Kind::Boolean,
             optional: false,
             filled: Filled::Empty,
+            nest: Nest::default(),
         }
     }
 
@@ -59,15 +62,22 @@ impl<'a> SlotWriter<'a> for JsonWriter<'a> {
         self.kind = slot.kind;
         self.optional = slot.optional;
         self.filled = Filled::Empty;
+        if slot.kind == Kind::Nested {
+            self.nest.open(slot);
+        }
     }
 
     fn filled(&self) -> Filled {
-        self.filled
+        if self.nest.is_empty() {
+            self.filled
+        } else {
+            Filled::Mismatch
+        }
     }
 }
 
 impl JsonWriter<'_> {
-    fn begin(&mut self, fits: bool) -> bool {
+    fn take(&mut self, fits: bool) -> bool {
         let sound = fits && self.filled == Filled::Empty;
         self.filled = if sound { Filled::Done } else { Filled::Mismatch };
         sound
@@ -117,43 +127,43 @@ impl ValueWriter for JsonWriter<'_> {
     }
 
     fn boolean(&mut self, value: bool) {
-        if self.begin(self.kind == Kind::Boolean) {
+        if self.take(self.kind == Kind::Boolean) {
             self.display(value);
         }
     }
 
     fn int(&mut self, value: i32) {
-        if self.begin(self.kind == Kind::Int) {
+        if self.take(self.kind == Kind::Int) {
             self.display(value);
         }
     }
 
     fn long(&mut self, value: i64) {
-        if self.begin(self.kind == Kind::Long) {
+        if self.take(self.kind == Kind::Long) {
             self.display(value);
         }
     }
 
     fn float(&mut self, value: f32) {
-        if self.begin(self.kind == Kind::Float) {
+        if self.take(self.kind == Kind::Float) {
             self.number(value, value.is_finite(), not_finite(f64::from(value)));
         }
     }
 
     fn double(&mut self, value: f64) {
-        if self.begin(self.kind == Kind::Double) {
+        if self.take(self.kind == Kind::Double) {
             self.number(value, value.is_finite(), not_finite(value));
         }
     }
 
     fn string(&mut self, value: &str) {
-        if self.begin(self.kind == Kind::String) {
+        if self.take(self.kind == Kind::String) {
             write_text(value, self.out);
         }
     }
 
     fn bytes(&mut self, value: &[u8]) {
-        if self.begin(self.kind == Kind::Bytes) {
+        if self.take(self.kind == Kind::Bytes) {
             self.base64(value);
         }
     }
@@ -161,9 +171,9 @@ impl ValueWriter for JsonWriter<'_> {
     fn decimal(&mut self, unscaled: &[u8]) {
         let kind = self.kind;
         match kind {
-            Kind::Decimal if self.begin(true) => self.base64(unscaled),
-            Kind::DecimalText { scale } if self.begin(true) => self.decimal_text(scale, unscaled),
-            Kind::DecimalNumber { scale } if self.begin(true) => write_decimal(unscaled, scale, self.out),
+            Kind::Decimal if self.take(true) => self.base64(unscaled),
+            Kind::DecimalText { scale } if self.take(true) => self.decimal_text(scale, unscaled),
+            Kind::DecimalNumber { scale } if self.take(true) => write_decimal(unscaled, scale, self.out),
             _ => self.filled = Filled::Mismatch,
         }
     }
@@ -171,14 +181,58 @@ impl ValueWriter for JsonWriter<'_> {
     fn variable_scale_decimal(&mut self, scale: i32, unscaled: &[u8]) {
         let kind = self.kind;
         match kind {
-            Kind::VariableScaleDecimal if self.begin(true) => {
+            Kind::VariableScaleDecimal if self.take(true) => {
                 self.raw(b"{\"scale\":");
                 self.display(scale);
                 self.raw(b",\"value\":");
                 self.base64(unscaled);
                 self.raw(b"}");
             }
-            Kind::VariableScaleDecimalText if self.begin(true) => self.decimal_text(scale, unscaled),
+            Kind::VariableScaleDecimalText if self.take(true) => self.decimal_text(scale, unscaled),
+            _ => self.filled = Filled::Mismatch,
+        }
+    }
+
+    fn begin(&mut self, length: usize) {
+        if !self.take(self.kind == Kind::Nested) {
+            return;
+        }
+        match self.nest.begin(length) {
+            Some(Nested::Record(_)) => self.out.push(b'{'),
+            Some(_) => self.out.push(b'['),
+            None => self.filled = Filled::Mismatch,
+        }
+    }
+
+    fn next(&mut self) {
+        let filled = self.filled;
+        match self.nest.next() {
+            Some((shape, place, slot)) if filled == Filled::Done => {
+                // Entries whose keys are not text are lists of pairs, as Java's converter has them.
+                let lead: &[u8] = match shape {
+                    Nested::Record(_) => &slot.lead,
+                    Nested::List(_) if place == 0 => b"",
+                    Nested::List(_) => b",",
+                    Nested::Entries { .. } if place == 0 => b"[",
+                    Nested::Entries { .. } if place.is_multiple_of(2) => b"],[",
+                    Nested::Entries { .. } => b",",
+                };
+                self.out.extend_from_slice(lead);
+                self.kind = slot.kind;
+                self.optional = slot.optional;
+                self.filled = Filled::Empty;
+            }
+            _ => self.filled = Filled::Mismatch,
+        }
+    }
+
+    fn end(&mut self) {
+        match self.nest.end() {
+            Some((shape, values)) if self.filled == Filled::Done => self.out.extend_from_slice(match *shape {
+                Nested::Record(_) => b"}",
+                Nested::Entries { .. } if values > 0 => b"]]",
+                Nested::List(_) | Nested::Entries { .. } => b"]",
+            }),
             _ => self.filled = Filled::Mismatch,
         }
     }
@@ -238,11 +292,7 @@ mod tests {
     fn written(kind: Kind, write: impl FnOnce(&mut JsonWriter<'_>)) -> String {
         let mut out = Vec::new();
         let mut writer = JsonWriter::new(&mut out);
-        writer.open(&Slot {
-            lead: Json::field("a", false).into(),
-            kind,
-            optional: false,
-        });
+        writer.open(&Slot::simple(Json::field("a", false), kind, false));
         write(&mut writer);
         assert_eq!(writer.filled(), Filled::Done);
         String::from_utf8(out).unwrap()

@@ -20,15 +20,17 @@ mod select;
 
 use crate::catalog_row::{Parameter, only_row};
 use crate::connection::{Connection, Purpose, server_failure};
-use crate::discover::{self, SHAPES, TYPES, TypeRows};
+use crate::discover::{self, SHAPES};
 use crate::failure::protocol_error;
 use crate::position::PgPosition;
 use crate::protocol::ProtocolError;
 use crate::protocol::data_row::parse_data_row;
 use crate::protocol::framing::FrameBatch;
 use crate::protocol::quoting::quote_qualified;
+use crate::schema;
 use crate::schema::TableShape;
 use crate::settings::Settings;
+use crate::type_catalogue::{TYPES, TypeCatalogue};
 use crate::values::PgType;
 use catalogue::{VIEW, parse_view, put_query, take_rows};
 use highwater_core::connector::{ChunkReader, ChunkRequest, ChunkRows, ChunkScope};
@@ -171,13 +173,14 @@ impl PgChunkReader {
         let shapes = discover::shapes(&take_rows(connection, what).await?)?;
         let view = only_row(take_rows(connection, what).await?, what)?;
         connection.take_ready(what).await?;
-        let shape = shapes
+        let mut shape = shapes
             .into_iter()
             .next()
             .ok_or_else(|| not_published(table, publication))?;
         let (snapshot, time_us) = parse_view(&view)?;
         self.learn_types(connection, &shape, what).await?;
-        let schema = shape.schema(&self.types)?;
+        schema::note_text_columns(&mut shape.columns, &self.types);
+        let schema = shape.schema(&self.types, &self.settings.values)?;
         Ok(Seen {
             shape,
             schema,
@@ -192,17 +195,17 @@ impl PgChunkReader {
         if discover::are_built_in(&wanted) && wanted.iter().all(|oid| self.types.contains_key(oid)) {
             return Ok(());
         }
-        let mut rows = TypeRows::default();
+        let mut found = TypeCatalogue::default();
         while !wanted.is_empty() {
             let list = Vec::from_iter(wanted.iter().copied());
-            rows.add(&catalogue::query(connection, TYPES, &[(&list, Type::OID_ARRAY)], what).await?)?;
-            let missing = rows.missing();
+            found.add(&catalogue::query(connection, TYPES, &[(&list, Type::OID_ARRAY)], what).await?)?;
+            let missing = found.missing();
             if missing == wanted {
                 break;
             }
             wanted = missing;
         }
-        self.types.extend(rows.types());
+        self.types.extend(found.types());
         Ok(())
     }
 

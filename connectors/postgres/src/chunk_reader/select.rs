@@ -18,6 +18,9 @@ const PARAMETERS_MAX: usize = 30_000;
 /// The most keys of one statement: longer lists make the server plan for long.
 const KEYS_MAX: usize = 500;
 
+/// The object id of `text`.
+const TEXT_OID: u32 = 25;
+
 /// A statement with binary parameters and binary results.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Select {
@@ -44,10 +47,16 @@ impl Select {
         bound.map_err(|_| io::Error::other("parameters too long for one message"))
     }
 
-    /// Adds a parameter and returns its place in the text.
+    /// Adds a parameter and returns its place in the text. One of a type without a binary form is sent as text.
     fn parameter(&mut self, column: &ShapeColumn, value: &[u8]) -> String {
-        self.parameters.push((column.type_oid, value.to_vec()));
-        format!("${}", self.parameters.len())
+        let oid = if column.sent_as_text { TEXT_OID } else { column.type_oid };
+        self.parameters.push((oid, value.to_vec()));
+        let place = self.parameters.len();
+        if column.sent_as_text {
+            format!("CAST(${place} AS {})", column.database_type)
+        } else {
+            format!("${place}")
+        }
     }
 
     /// Adds a key's columns and returns `($1,$2)`.
@@ -135,13 +144,15 @@ pub(super) fn of_sample(
         .collect();
     let columns = columns.ok_or_else(foreign_key)?;
     let key = key_list(schema);
+    let selected = schema.key.iter().filter_map(|index| shape.columns.get(*index));
+    let selected = selected.map(selected_column).collect::<Vec<_>>().join(",");
     let filter = shape
         .row_filter
         .as_deref()
         .map_or(String::new(), |filter| format!(" AND {}", parenthesised(filter)));
     let percent = (sample.pages_share * 100.0).clamp(0.000_1, 100.0);
     let sql = format!(
-        "SELECT {key} FROM {} TABLESAMPLE SYSTEM ({percent:.4}) WHERE random() <= {:.6}{filter} ORDER BY {key} LIMIT {}",
+        "SELECT {selected} FROM {} TABLESAMPLE SYSTEM ({percent:.4}) WHERE random() <= {:.6}{filter} ORDER BY {key} LIMIT {}",
         quote_qualified(&shape.name.schema, &shape.name.table),
         sample.rows_share,
         sample.rows_max
@@ -167,11 +178,7 @@ fn empty() -> Select {
 /// What the log filters, the chunk filters: the published columns, and the publication's row filter.
 fn statement(shape: &TableShape, schema: &TableSchema, mut conditions: Vec<String>, limit: Option<u32>) -> String {
     conditions.extend(shape.row_filter.as_deref().map(parenthesised));
-    let columns: Vec<String> = shape
-        .columns
-        .iter()
-        .map(|column| quote_identifier(&column.name))
-        .collect();
+    let columns: Vec<String> = shape.columns.iter().map(selected_column).collect();
     let mut sql = format!(
         "SELECT {} FROM {}",
         columns.join(","),
@@ -187,6 +194,17 @@ fn statement(shape: &TableShape, schema: &TableSchema, mut conditions: Vec<Strin
         sql.push_str(&format!(" LIMIT {limit}"));
     }
     sql
+}
+
+/// A column as it is asked for: its text where its type has no binary form, as the log brings it. The text has a name
+/// that no ORDER BY means.
+fn selected_column(column: &ShapeColumn) -> String {
+    let name = quote_identifier(&column.name);
+    if column.sent_as_text {
+        format!("CAST({name} AS text) AS \"text of {{column}}\"")
+    } else {
+        name
+    }
 }
 
 /// On lines of its own, so that a comment at the end of a condition comments nothing else out.

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::protocol::pgoutput::ReplicaIdentity;
-use crate::values::{PgType, TypeForm};
+use crate::values::{PgType, ValueForms};
 use highwater_core::schema::TableName;
 
 fn shape(row_filter: Option<&str>) -> (TableShape, Arc<TableSchema>) {
@@ -15,6 +15,7 @@ fn shape(row_filter: Option<&str>) -> (TableShape, Arc<TableSchema>) {
         database_type: "text".into(),
         primary_key_place: place,
         identity_place: None,
+        sent_as_text: false,
     };
     let shape = TableShape {
         oid: 7,
@@ -29,19 +30,10 @@ fn shape(row_filter: Option<&str>) -> (TableShape, Arc<TableSchema>) {
         primary_key_columns: 2,
         identity_columns: 0,
     };
-    let types = [23, 25].map(|oid| {
-        let form = TypeForm::Base { extension: None };
-        (
-            oid,
-            PgType {
-                oid,
-                schema: String::new(),
-                name: String::new(),
-                form,
-            },
-        )
-    });
-    let schema = shape.schema(&types.into_iter().collect()).unwrap();
+    let types = [23, 25].map(|oid| (oid, PgType::built_in(oid)));
+    let schema = shape
+        .schema(&types.into_iter().collect(), &ValueForms::default())
+        .unwrap();
     (shape, schema)
 }
 
@@ -113,4 +105,23 @@ fn a_key_of_another_shape_is_refused() {
     for key in [one, null, Key::from_bytes(vec![1, 2].into())] {
         assert!(of_scope(&shape, &schema, &ChunkScope::Keys(vec![key]), 1).is_err());
     }
+}
+
+#[test]
+fn a_type_without_a_binary_form_goes_as_text_both_ways() {
+    let (mut shape, schema) = shape(None);
+    shape.columns[1].sent_as_text = true;
+    shape.columns[1].database_type = "isbn".into();
+    let scope = ChunkScope::Range {
+        after: Some(key("a", 1)),
+        through: None,
+        condition: None,
+    };
+    let selects = of_scope(&shape, &schema, &scope, 10).unwrap();
+    assert_eq!(
+        selects[0].sql,
+        "SELECT \"no\",CAST(\"hall\" AS text) AS \"text of {column}\",\"note\" FROM \"public\".\"se\"\"ats\" \
+         WHERE (\"hall\",\"no\") > (CAST($1 AS isbn),$2) ORDER BY \"hall\",\"no\" LIMIT 10"
+    );
+    assert_eq!(selects[0].parameters[0], (TEXT_OID, b"a".to_vec()));
 }

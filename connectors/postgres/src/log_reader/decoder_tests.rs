@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::settings::Settings;
-use crate::values::{TypeForm, resolve};
+use crate::values::{ValueForms, resolve};
 use crate::watermark::MARK_PREFIX;
 use highwater_core::image::CellRef;
 use highwater_core::position::MarkId;
@@ -130,13 +130,8 @@ pub(super) fn number(value: u32) -> Vec<u8> {
 
 pub(super) fn captured(relation: &Relation) -> CapturedRelation {
     let columns = relation.columns.iter().map(|column| {
-        let of = crate::values::PgType {
-            oid: column.type_oid,
-            schema: String::new(),
-            name: String::new(),
-            form: TypeForm::Base { extension: None },
-        };
-        let carried = resolve(&of, -1).unwrap();
+        let of = crate::values::PgType::built_in(column.type_oid);
+        let carried = resolve(&of, -1, &ValueForms::default()).unwrap();
         Column {
             name: column.name.clone(),
             database_type: String::new(),
@@ -147,7 +142,7 @@ pub(super) fn captured(relation: &Relation) -> CapturedRelation {
     });
     let name = TableName::new(relation.schema.clone(), relation.name.clone());
     let schema = TableSchema::new(TableId(u64::from(relation.oid)), name, columns.collect(), vec![0]);
-    CapturedRelation::new(relation, Arc::new(schema))
+    CapturedRelation::new(relation, Arc::new(schema), Box::default())
 }
 
 pub(super) fn step(

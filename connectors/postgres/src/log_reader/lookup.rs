@@ -7,6 +7,7 @@ use crate::catalog_row::{CatalogRow, Parameter};
 use crate::protocol::pgoutput::Relation;
 use crate::query_connection::QueryConnection;
 use crate::schema::{ShapeColumn, TableShape};
+use crate::values::ValueForms;
 use crate::{discover, schema};
 use highwater_core::{Error, Result};
 use std::sync::Arc;
@@ -19,14 +20,16 @@ use tokio_postgres::types::Type;
 pub(super) struct RelationLookup {
     catalog: Arc<Mutex<QueryConnection>>,
     publication: String,
+    forms: ValueForms,
     running: Option<JoinHandle<Result<CapturedRelation>>>,
 }
 
 impl RelationLookup {
-    pub(super) fn new(catalog: QueryConnection, publication: String) -> Self {
+    pub(super) fn new(catalog: QueryConnection, publication: String, forms: ValueForms) -> Self {
         Self {
             catalog: Arc::new(Mutex::new(catalog)),
             publication,
+            forms,
             running: None,
         }
     }
@@ -35,7 +38,8 @@ impl RelationLookup {
     pub(super) async fn captured(&mut self, relation: &Relation) -> Result<CapturedRelation> {
         let running = self.running.get_or_insert_with(|| {
             let (catalog, publication, relation) = (self.catalog.clone(), self.publication.clone(), relation.clone());
-            tokio::spawn(async move { look_up(&mut *catalog.lock().await, &publication, &relation).await })
+            let forms = self.forms.clone();
+            tokio::spawn(async move { look_up(&mut *catalog.lock().await, &publication, &relation, &forms).await })
         });
         let result = running.await;
         self.running = None;
@@ -51,15 +55,23 @@ impl Drop for RelationLookup {
     }
 }
 
-async fn look_up(catalog: &mut QueryConnection, publication: &str, relation: &Relation) -> Result<CapturedRelation> {
+async fn look_up(
+    catalog: &mut QueryConnection,
+    publication: &str,
+    relation: &Relation,
+    forms: &ValueForms,
+) -> Result<CapturedRelation> {
     let name = CapturedRelation::name_of(relation);
     let shapes = discover::read_shapes(catalog, publication, Some(&name)).await?;
     let catalogued = shapes.into_iter().find(|shape| shape.oid == relation.oid);
     let (mut columns, key) = TableShape::of_relation(relation, catalogued.as_ref());
     let types = discover::read_types(catalog, &discover::types_of(&columns)).await?;
     name_types(catalog, &mut columns).await?;
-    let schema = schema::build(relation.oid, &name, &columns, key, &types)?;
-    Ok(CapturedRelation::new(relation, schema))
+    schema::note_text_columns(&mut columns, &types);
+    let schema = schema::build(relation.oid, &name, &columns, key, &types, forms)?;
+    let text_columns = (0..=u16::MAX).zip(&columns).filter(|(_, column)| column.sent_as_text);
+    let text_columns = text_columns.map(|(place, _)| place).collect();
+    Ok(CapturedRelation::new(relation, schema, text_columns))
 }
 
 /// Asks for the SQL names of types that the catalogue's present columns do not show: the log is behind it.

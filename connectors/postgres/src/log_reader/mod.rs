@@ -123,7 +123,7 @@ impl PgLogReader {
         let tell_at = now + Duration::from_millis(settings.heartbeat.interval_ms);
         Self {
             stream,
-            lookup: RelationLookup::new(catalog, settings.publication.name.clone()),
+            lookup: RelationLookup::new(catalog, settings.publication.name.clone(), settings.values.clone()),
             server_end: ServerEnd::watch(settings.clone()),
             spill: SpillFiles::new(&settings.spill),
             settings,

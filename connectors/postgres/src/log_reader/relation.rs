@@ -17,12 +17,15 @@ pub(super) struct CapturedRelation {
     pub(super) schema: Arc<TableSchema>,
     /// Per column, whether it is part of the replica identity.
     identity: Box<[bool]>,
+    /// The columns that come as text, because the server has no binary form of their types.
+    text_columns: Box<[u16]>,
 }
 
 impl CapturedRelation {
-    pub(super) fn new(relation: &Relation, schema: Arc<TableSchema>) -> Self {
+    pub(super) fn new(relation: &Relation, schema: Arc<TableSchema>, text_columns: Box<[u16]>) -> Self {
         Self {
             schema,
+            text_columns,
             identity: relation.columns.iter().map(|column| column.identity).collect(),
         }
     }
@@ -86,24 +89,36 @@ impl CapturedRelation {
             }
             .into());
         }
-        match tuple.first_text_column {
-            None => Ok(()),
-            Some(index) => Err(DecodeFailure::Core(self.text_refused(usize::from(index)))),
+        if tuple.text_columns.is_empty() && self.text_columns.is_empty() {
+            return Ok(());
         }
+        self.check_formats(tuple)
     }
 
-    fn text_refused(&self, index: usize) -> Error {
-        let name = self
-            .schema
-            .columns
-            .get(index)
-            .map_or("?", |column| column.name.as_str());
+    /// Each column must have come in the format that its decoder reads.
+    fn check_formats(&self, tuple: &Tuple) -> Result<(), DecodeFailure> {
+        let columns = (0..=u16::MAX).zip(&tuple.cells);
+        for (column, _) in columns.filter(|(_, cell)| !matches!(**cell, Cell::NULL | Cell::UNCHANGED)) {
+            let (came, expected) = (
+                tuple.text_columns.contains(&column),
+                self.text_columns.contains(&column),
+            );
+            if came != expected {
+                return Err(DecodeFailure::Core(self.format_refused(usize::from(column))));
+            }
+        }
+        Ok(())
+    }
+
+    fn format_refused(&self, index: usize) -> Error {
+        let column = self.schema.columns.get(index);
+        let name = column.map_or("?", |column| column.name.as_str());
         let what = format!(
-            "column \"{name}\" of table {} came as text: its type has no binary form",
+            "column \"{name}\" of table {} came in another format than its type has: was the type altered?",
             self.schema.name
         );
         Error::new(ErrorKind::UnsupportedValue, what)
             .with_scope(Scope::Table)
-            .with_fix("leave the column out with a column list in the publication")
+            .with_fix("start again; if it stays, leave the column out with a column list in the publication")
     }
 }

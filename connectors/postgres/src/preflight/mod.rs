@@ -45,7 +45,7 @@ pub async fn check(settings: &Arc<Settings>, selection: &Selection) -> Result<Ve
     let mut findings = server::findings(&facts, slot.is_some());
     findings.extend(tables::findings(&facts.role, settings, &candidates));
     findings.extend(tables::keys(&shapes));
-    findings.extend(tables::columns(&shapes, &types));
+    findings.extend(tables::columns(&shapes, &types, &settings.values));
     let tables = streaming::Tables {
         candidates: &candidates,
         published: &published,

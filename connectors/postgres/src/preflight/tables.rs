@@ -5,9 +5,9 @@ use super::{Mend, error};
 use crate::protocol::pgoutput::ReplicaIdentity;
 use crate::protocol::quoting::{quote_identifier, quote_qualified};
 use crate::publication::Candidate;
-use crate::schema::TableShape;
+use crate::schema::{self, TableShape};
 use crate::settings::Settings;
-use crate::values::{self, PgType};
+use crate::values::{PgType, ValueForms};
 use highwater_core::connector::{Finding, TABLE_WITHOUT_KEY};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -94,17 +94,11 @@ fn has_identity(shape: &TableShape) -> bool {
 }
 
 /// Columns whose types are not carried.
-pub(super) fn columns(shapes: &[TableShape], types: &BTreeMap<u32, PgType>) -> Vec<Finding> {
+pub(super) fn columns(shapes: &[TableShape], types: &BTreeMap<u32, PgType>, forms: &ValueForms) -> Vec<Finding> {
     let mut findings = Vec::new();
     for shape in shapes {
         for column in &shape.columns {
-            let refused = match types.get(&column.type_oid) {
-                Some(of) => values::resolve(of, column.type_modifier)
-                    .err()
-                    .map(|refused| refused.reason),
-                None => Some("the type does not exist".into()),
-            };
-            if let Some(reason) = refused {
+            if let Err(reason) = schema::carried(&shape.name, column, types, forms) {
                 let (name, of) = (&column.name, &column.database_type);
                 let what = format!("column \"{name}\" of table {} has type {of}: {reason}", shape.name);
                 let why = "a value that cannot be carried stops its table; it is never replaced by null";

@@ -173,8 +173,8 @@ impl ReplicaIdentity {
 pub struct Tuple {
     /// One cell a published column, in the order of the relation.
     pub cells: Box<[Cell]>,
-    /// The first column that came as text: its type has no binary form.
-    pub first_text_column: Option<u16>,
+    /// The columns that came as text: the server has no binary form of their types.
+    pub text_columns: Vec<u16>,
 }
 
 /// What a change tells about the row before it.
@@ -410,14 +410,14 @@ fn column_count(reader: &mut FieldReader<'_>) -> Result<usize, ProtocolError> {
 fn tuple(reader: &mut FieldReader<'_>) -> Result<Tuple, ProtocolError> {
     let count = column_count(reader)?;
     let mut cells = Vec::with_capacity(count);
-    let mut first_text_column = None;
+    let mut text_columns = Vec::new();
     for column in 0..count {
         let cell = match reader.u8("column kind of a tuple")? {
             b'n' => Cell::NULL,
             b'u' => Cell::UNCHANGED,
             b'b' => value(reader)?,
             b't' => {
-                first_text_column = first_text_column.or(u16::try_from(column).ok());
+                text_columns.extend(u16::try_from(column).ok());
                 value(reader)?
             }
             _ => return Err(reader.malformed("column kind of a tuple")),
@@ -426,7 +426,7 @@ fn tuple(reader: &mut FieldReader<'_>) -> Result<Tuple, ProtocolError> {
     }
     Ok(Tuple {
         cells: cells.into_boxed_slice(),
-        first_text_column,
+        text_columns,
     })
 }
 

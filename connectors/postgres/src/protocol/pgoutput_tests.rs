@@ -108,7 +108,7 @@ fn null_unchanged_binary_and_text_are_told_apart() {
     };
     assert!(!old.whole);
     assert_eq!(row(UPDATE_KEY, old.tuple).cell(0), CellRef::Value(&[0, 0, 0, 7]));
-    assert_eq!(new.first_text_column, Some(1));
+    assert_eq!(new.text_columns, [1]);
     assert_eq!(row(UPDATE_KEY, new).cell(0), CellRef::Value(&[0, 0, 0, 8]));
 }
 

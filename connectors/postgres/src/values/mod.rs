@@ -4,62 +4,40 @@
 //! A type that is not listed here is refused by name. Nothing is guessed: a value that cannot be carried without loss is
 //! an error, never a null.
 
+mod array;
 pub mod bits;
+mod built_in;
+mod cursor;
+mod extension;
+pub mod forms;
+pub mod list;
 pub mod network;
 pub mod numeric;
+pub mod pg_type;
+pub mod record;
 pub mod scalar;
+mod server_text;
+pub mod shape;
 pub mod text;
 pub mod time;
+pub mod vector;
 
-use highwater_core::value::{ColumnDecoder, TimeUnit, ValueType};
+pub use built_in::CARRIED_OIDS;
+pub use extension::CARRIED_EXTENSION_TYPES;
+pub use forms::{NumericForm, ValueForms};
+pub use pg_type::{Attribute, PgType, TypeForm};
+
+use highwater_core::value::{ColumnDecoder, RecordField, RecordType, ValueType};
+use server_text::nested::{Array, Composite, Multirange, Range};
+use server_text::{AsText, ServerText, as_decoded};
 use std::sync::Arc;
-
-/// What a type's values look like, from `pg_type`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PgType {
-    /// Object id.
-    pub oid: u32,
-    /// Schema.
-    pub schema: String,
-    /// Name.
-    pub name: String,
-    /// What kind of type it is.
-    pub form: TypeForm,
-}
-
-/// The kinds of types.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TypeForm {
-    /// A base type: built in, or from the named extension.
-    Base {
-        /// The extension that it belongs to.
-        extension: Option<String>,
-    },
-    /// An enumeration.
-    Enum {
-        /// Its labels in sort order.
-        labels: Arc<[String]>,
-    },
-    /// A domain: another type with constraints.
-    Domain {
-        /// The type beneath.
-        base: Box<PgType>,
-        /// The modifier that the domain gives to the type beneath.
-        type_modifier: i32,
-    },
-    /// A composite, range, multirange or pseudo type, or an array.
-    Other {
-        /// Which of these.
-        kind: &'static str,
-    },
-}
 
 /// A column's meaning and its decoder.
 #[derive(Debug, Clone)]
 pub struct Carried {
     /// What the decoder writes.
     pub value_type: ValueType,
-    /// Reads the binary form.
+    /// Reads the binary form; the text of a type that the server has no binary form of.
     pub decoder: Arc<dyn ColumnDecoder>,
 }
 
@@ -70,35 +48,59 @@ pub struct Refused {
     pub reason: String,
 }
 
-/// The object ids of the built-in types that are carried.
-pub const CARRIED_OIDS: [u32; 31] = [
-    16, 17, 18, 19, 20, 21, 23, 25, 26, 114, 142, 650, 700, 701, 774, 790, 829, 869, 1042, 1043, 1082, 1083, 1114,
-    1184, 1186, 1266, 1560, 1562, 1700, 2950, 3802,
-];
-
-/// Digits after the point of `money`: those of the locales with cents, as Debezium's default has it.
-const MONEY_SCALE: u32 = 2;
-/// Digits of a 64-bit amount.
-const MONEY_PRECISION: u32 = 19;
+impl Refused {
+    fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into() }
+    }
+}
 
 /// How values of `of` with the modifier `type_modifier` (-1 for none) are carried.
-pub fn resolve(of: &PgType, type_modifier: i32) -> Result<Carried, Refused> {
-    match &of.form {
-        TypeForm::Domain { base, type_modifier } => resolve(base, *type_modifier),
-        TypeForm::Enum { labels } => Ok(carried(
-            ValueType::Enum {
-                allowed: labels.clone(),
-            },
-            text::Text,
-        )),
-        TypeForm::Other { kind } => Err(Refused {
-            reason: format!("{kind} are not carried yet"),
-        }),
-        TypeForm::Base {
-            extension: Some(extension),
-        } => from_extension(extension, &of.name),
-        TypeForm::Base { extension: None } => built_in(of, type_modifier),
+pub fn resolve(of: &PgType, type_modifier: i32, forms: &ValueForms) -> Result<Carried, Refused> {
+    if let Some(base) = of.sent_as_text() {
+        return sent_text(base);
     }
+    if forms.as_text(of) {
+        return carried_text(of);
+    }
+    match &of.form {
+        TypeForm::Domain { base, type_modifier } => resolve(base, *type_modifier, forms),
+        TypeForm::Enum { labels } => {
+            let allowed = labels.clone();
+            Ok(carried(ValueType::Enum { allowed }, text::Text))
+        }
+        TypeForm::Array { item, .. } => {
+            let items = resolve_inner(item, type_modifier, forms)?;
+            let (item_oid, lower) = (item.oid, 1);
+            Ok(list(items, item_oid, lower))
+        }
+        TypeForm::Composite { attributes } => composite(of, attributes, forms),
+        TypeForm::Range { .. } | TypeForm::Multirange { .. } => carried_text(of),
+        TypeForm::Base {
+            extension: Some(name), ..
+        } => extension::resolve(name, &of.name),
+        TypeForm::Base { extension: None, .. } => built_in::resolve(of.oid, type_modifier, forms),
+        TypeForm::Pseudo => Err(Refused::new("pseudo-types have no values of their own")),
+    }
+}
+
+/// Every type as the server's own text.
+pub fn resolve_text(of: &PgType) -> Result<Carried, Refused> {
+    match of.sent_as_text() {
+        Some(base) => sent_text(base),
+        None => carried_text(of),
+    }
+}
+
+/// A type without a binary form comes as text in the log, and is asked for as text in chunks.
+fn sent_text(of: &PgType) -> Result<Carried, Refused> {
+    if built_in::is_internal(of.oid) {
+        return Err(Refused::new("the type is internal to the server"));
+    }
+    Ok(carried(ValueType::String, text::Text))
+}
+
+fn carried_text(of: &PgType) -> Result<Carried, Refused> {
+    Ok(carried(ValueType::String, AsText(server_text(of)?)))
 }
 
 fn carried(value_type: ValueType, decoder: impl ColumnDecoder + 'static) -> Carried {
@@ -108,97 +110,100 @@ fn carried(value_type: ValueType, decoder: impl ColumnDecoder + 'static) -> Carr
     }
 }
 
-fn from_extension(extension: &str, name: &str) -> Result<Carried, Refused> {
-    match (extension, name) {
-        ("citext", "citext") => Ok(carried(ValueType::String, text::Text)),
-        ("hstore", "hstore") => Ok(carried(ValueType::Json, text::Hstore)),
-        ("ltree", "ltree") => Ok(carried(ValueType::String, text::VersionedText)),
-        _ => Err(Refused {
-            reason: format!("types of the extension \"{extension}\" are not carried yet"),
-        }),
-    }
+fn list(items: Carried, item_oid: u32, lower: i32) -> Carried {
+    carried(
+        ValueType::List {
+            items: Arc::new(items.value_type),
+        },
+        list::List {
+            item_oid,
+            items: items.decoder,
+            lower,
+        },
+    )
 }
 
-/// Types built in have the same object id on every server (`src/include/catalog/pg_type.dat`).
-fn built_in(of: &PgType, type_modifier: i32) -> Result<Carried, Refused> {
-    Ok(match of.oid {
-        16 => carried(ValueType::Boolean, scalar::Boolean),
-        17 => carried(ValueType::Bytes, text::Bytea),
-        18 => carried(ValueType::String, text::SingleByte),
-        19 | 25 | 1042 | 1043 => carried(ValueType::String, text::Text),
-        20 => carried(ValueType::Int64, scalar::Int8),
-        21 => carried(ValueType::Int16, scalar::Int2),
-        23 => carried(ValueType::Int32, scalar::Int4),
-        26 => carried(ValueType::Int64, scalar::Oid),
-        114 => carried(ValueType::Json, text::Text),
-        142 => carried(ValueType::Xml, text::Text),
-        650 | 869 => carried(ValueType::String, network::Network),
-        700 => carried(ValueType::Float32, scalar::Float4),
-        701 => carried(ValueType::Float64, scalar::Float8),
-        774 => carried(ValueType::String, network::MacAddress { octets: 8 }),
-        829 => carried(ValueType::String, network::MacAddress { octets: 6 }),
-        790 => carried(
-            ValueType::Decimal {
-                precision: MONEY_PRECISION,
-                scale: MONEY_SCALE,
-            },
-            scalar::Money,
-        ),
-        1082 => carried(ValueType::Date, time::Date),
-        1083 => {
-            let unit = time_unit(type_modifier);
-            carried(ValueType::Time(unit), time::Time { unit })
-        }
-        1114 => {
-            let unit = time_unit(type_modifier);
-            carried(ValueType::Timestamp(unit), time::Timestamp { unit })
-        }
-        1184 => carried(ValueType::ZonedTimestamp, time::TimestampTz),
-        1186 => carried(ValueType::MicroDuration, time::Interval),
-        1266 => carried(ValueType::ZonedTime, time::TimeTz),
-        1560 if type_modifier == 1 => carried(ValueType::Boolean, bits::SingleBit),
-        1560 | 1562 => carried(
-            ValueType::Bits {
-                length: u32::try_from(type_modifier).ok(),
-            },
-            bits::Bits,
-        ),
-        1700 => numeric(type_modifier),
-        2950 => carried(ValueType::Uuid, scalar::Uuid),
-        3802 => carried(ValueType::Json, text::VersionedText),
-        _ => {
-            return Err(Refused {
-                reason: "the type is not carried yet".into(),
-            });
-        }
+fn composite(of: &PgType, attributes: &[Attribute], forms: &ValueForms) -> Result<Carried, Refused> {
+    let (mut fields, mut decoders) = (Vec::new(), Vec::new());
+    for attribute in attributes {
+        let field = resolve_inner(&attribute.of, attribute.type_modifier, forms)?;
+        fields.push(RecordField {
+            name: attribute.name.clone(),
+            value_type: field.value_type,
+        });
+        decoders.push((attribute.of.oid, field.decoder));
+    }
+    let record = RecordType {
+        schema: of.schema.clone(),
+        name: of.name.clone(),
+        fields,
+    };
+    Ok(carried(
+        ValueType::Record(Arc::new(record)),
+        record::Record { fields: decoders },
+    ))
+}
+
+/// A type inside of another, which must have a binary form: the server fails to send the whole without.
+fn resolve_inner(of: &PgType, type_modifier: i32, forms: &ValueForms) -> Result<Carried, Refused> {
+    with_binary_form(of)?;
+    resolve(of, type_modifier, forms).map_err(|refused| Refused {
+        reason: format!("its part of type {}: {}", of.sql_name, refused.reason),
     })
 }
 
-/// The resolution that a declared precision needs: milliseconds up to 3 digits, microseconds else.
-fn time_unit(type_modifier: i32) -> TimeUnit {
-    if (0..=3).contains(&type_modifier) {
-        TimeUnit::Millis
-    } else {
-        TimeUnit::Micros
+fn with_binary_form(of: &PgType) -> Result<(), Refused> {
+    match of.sent_as_text() {
+        None => Ok(()),
+        Some(_) => Err(Refused::new(format!(
+            "its part of type {} has no binary form, so the server cannot send the whole",
+            of.sql_name
+        ))),
     }
 }
 
-/// Precision and scale lie in the modifier, 4 added; the scale has 11 bits and a sign since version 15.
-fn numeric(type_modifier: i32) -> Carried {
-    let Ok(packed) = u32::try_from(type_modifier - 4) else {
-        return carried(ValueType::VariableScaleDecimal, numeric::VariableScaleDecimal);
+/// The text of a type that has a binary form.
+fn server_text(of: &PgType) -> Result<Arc<dyn ServerText>, Refused> {
+    let inner = |of: &PgType| {
+        with_binary_form(of)?;
+        server_text(of)
     };
-    let precision = packed >> 16;
-    let scale = ((packed & 0x7FF) ^ 0x400) as i32 - 0x400;
-    // A negative scale rounds before the point: whole numbers with more digits. A scale above the precision leaves
-    // zeros behind the point: as many digits as the scale.
-    let (precision, scale) = match u32::try_from(scale) {
-        Ok(scale) => (precision.max(scale), scale),
-        Err(_) => (precision + scale.unsigned_abs(), 0),
-    };
-    carried(ValueType::Decimal { precision, scale }, numeric::Decimal { scale })
+    Ok(match &of.form {
+        TypeForm::Domain { base, .. } => server_text(base)?,
+        TypeForm::Enum { .. } => as_decoded(text::Text),
+        TypeForm::Array { item, delimiter } => Arc::new(Array {
+            items: inner(item)?,
+            item_oid: item.oid,
+            delimiter: *delimiter,
+        }),
+        TypeForm::Composite { attributes } => {
+            let fields = attributes
+                .iter()
+                .map(|attribute| Ok((attribute.of.oid, inner(&attribute.of)?)));
+            Arc::new(Composite {
+                fields: fields.collect::<Result<_, Refused>>()?,
+            })
+        }
+        TypeForm::Range { subtype } => Arc::new(Range {
+            subtype: inner(subtype)?,
+        }),
+        TypeForm::Multirange { subtype } => Arc::new(Multirange {
+            range: Range {
+                subtype: inner(subtype)?,
+            },
+        }),
+        TypeForm::Base {
+            extension: Some(name), ..
+        } => extension::server_text(name, &of.name)?,
+        TypeForm::Base { extension: None, .. } => built_in::server_text(of.oid)?,
+        TypeForm::Pseudo => return Err(Refused::new("pseudo-types have no values of their own")),
+    })
 }
 
 #[cfg(test)]
 #[path = "values_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "made_tests.rs"]
+mod made_tests;

@@ -3,7 +3,9 @@
 //!
 //! Up to 18 digits stay in 64 bits, up to 38 in 128 bits; what is longer takes an exact way over limbs of 32 bits.
 
+use super::cursor::Cursor;
 use super::scalar::shortest;
+use super::server_text::number;
 use highwater_core::value::{ColumnDecoder, ValueError, ValueWriter};
 
 /// The most digits before the point that the server takes (`NUMERIC_WEIGHT_MAX` times 4), and after it.
@@ -32,6 +34,21 @@ impl ColumnDecoder for VariableScaleDecimal {
         let number = Number::parse(bytes)?;
         let scale = i32::from(number.display_scale);
         number.with_unscaled(i64::from(scale), |unscaled| out.variable_scale_decimal(scale, unscaled))
+    }
+}
+
+/// `numeric` as the nearest number in double precision, NaN and infinities included.
+#[derive(Debug)]
+pub struct Double;
+
+impl ColumnDecoder for Double {
+    fn decode(&self, bytes: &[u8], out: &mut dyn ValueWriter) -> Result<(), ValueError> {
+        let mut text = String::with_capacity(32);
+        let mut cursor = Cursor::new(bytes);
+        let written = number::numeric(&mut cursor, &mut text).and_then(|()| cursor.finish());
+        let value = written.and_then(|()| text.parse().ok());
+        out.double(value.ok_or(ValueError::new("numeric is malformed"))?);
+        Ok(())
     }
 }
 
@@ -67,8 +84,16 @@ impl<'a> Number<'a> {
         let negative = match u16::from_be_bytes([e, f]) {
             0x0000 => false,
             0x4000 => true,
-            0xC000 => return Err(ValueError::new("numeric NaN has no decimal form")),
-            0xD000 | 0xF000 => return Err(ValueError::new("numeric infinity has no decimal form")),
+            0xC000 => {
+                return Err(ValueError::new(
+                    "numeric NaN has no decimal form; set `values.numeric` to `string` or `double`",
+                ));
+            }
+            0xD000 | 0xF000 => {
+                return Err(ValueError::new(
+                    "numeric infinity has no decimal form; set `values.numeric` to `string` or `double`",
+                ));
+            }
             _ => return Err(malformed),
         };
         let display_scale = u16::from_be_bytes([g, h]);

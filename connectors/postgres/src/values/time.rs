@@ -8,10 +8,10 @@ use super::scalar::fixed;
 use highwater_core::value::{ColumnDecoder, TimeUnit, ValueError, ValueWriter};
 
 /// Days from 1970-01-01 to 2000-01-01.
-const EPOCH_DAYS: i32 = 10_957;
+pub(super) const EPOCH_DAYS: i32 = 10_957;
 /// Microseconds from 1970-01-01 to 2000-01-01.
-const EPOCH_US: i64 = 946_684_800_000_000;
-const DAY_US: i64 = 86_400_000_000;
+pub(super) const EPOCH_US: i64 = 946_684_800_000_000;
+pub(super) const DAY_US: i64 = 86_400_000_000;
 /// An average month of 30.4375 days.
 const MONTH_US: i128 = 2_629_800_000_000;
 
@@ -163,7 +163,7 @@ impl ColumnDecoder for Interval {
 
 /// The date of a day counted from 1970-01-01 in the proleptic Gregorian calendar, by eras of 400 years that begin in
 /// March, so that leap days come last.
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
+pub(super) fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);

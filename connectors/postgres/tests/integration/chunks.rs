@@ -195,7 +195,7 @@ async fn what_the_log_filters_the_chunk_filters(major: u16) {
     let fixture = Fixture::new(major).await;
     fixture
         .sql(
-            "CREATE TABLE people (id int PRIMARY KEY, name text, secret point); \
+            "CREATE TABLE people (id int PRIMARY KEY, name text, secret gtsvector); \
              INSERT INTO people VALUES (1, 'hidden', NULL), (11, 'shown', NULL); \
              CREATE PUBLICATION theirs FOR TABLE people (id, name) WHERE (id > 10 AND name <> 'x')",
         )
@@ -227,7 +227,7 @@ async fn tables_that_cannot_be_read_are_named(major: u16) {
     fixture
         .sql(
             "CREATE TABLE keyless (v int); ALTER TABLE keyless REPLICA IDENTITY FULL; \
-             CREATE TABLE places (id int PRIMARY KEY, at point); CREATE TABLE gone (id int PRIMARY KEY); \
+             CREATE TABLE places (id int PRIMARY KEY, at gtsvector); CREATE TABLE gone (id int PRIMARY KEY); \
              CREATE TABLE fine (id int PRIMARY KEY)",
         )
         .await;

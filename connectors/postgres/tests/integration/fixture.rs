@@ -165,12 +165,12 @@ pub fn render(schema: &TableSchema, image: &RowImage) -> String {
             CellRef::Unchanged => "unchanged".to_owned(),
             CellRef::Null => "null".to_owned(),
             CellRef::Value(bytes) => {
-                let mut text = Text(String::new());
+                let mut text = Text::default();
                 column
                     .decoder
                     .decode(bytes, &mut text)
                     .unwrap_or_else(|e| panic!("{}: {}", column.name, e.reason));
-                text.0
+                text.text
             }
         };
         parts.push(format!("{}={value}", column.name));
@@ -178,43 +178,72 @@ pub fn render(schema: &TableSchema, image: &RowImage) -> String {
     format!("{{{}}}", parts.join(","))
 }
 
-pub struct Text(pub String);
+/// Values as text; those that hold others, and what these hold, as JSON.
+#[derive(Default)]
+pub struct Text {
+    pub text: String,
+    open: usize,
+}
+
+impl Text {
+    fn bare(&mut self, value: impl std::fmt::Display) {
+        let _ = write!(self.text, "{value}");
+    }
+
+    fn quoted(&mut self, value: &str) {
+        if self.open > 0 {
+            self.bare(Value::from(value));
+        } else {
+            self.text.push_str(value);
+        }
+    }
+}
 
 impl ValueWriter for Text {
     fn null(&mut self) {
-        self.0.push_str("null");
+        self.bare("null");
     }
     fn boolean(&mut self, value: bool) {
-        let _ = write!(self.0, "{value}");
+        self.bare(value);
     }
     fn int(&mut self, value: i32) {
-        let _ = write!(self.0, "{value}");
+        self.bare(value);
     }
     fn long(&mut self, value: i64) {
-        let _ = write!(self.0, "{value}");
+        self.bare(value);
     }
     fn float(&mut self, value: f32) {
-        let _ = write!(self.0, "{value}");
+        self.bare(value);
     }
     fn double(&mut self, value: f64) {
-        let _ = write!(self.0, "{value}");
+        self.bare(value);
     }
     fn string(&mut self, value: &str) {
-        self.0.push_str(value);
+        self.quoted(value);
     }
     fn bytes(&mut self, value: &[u8]) {
-        let _ = write!(self.0, "{value:02x?}");
+        let hex: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.quoted(&format!("\\x{hex}"));
     }
     fn decimal(&mut self, unscaled: &[u8]) {
-        let sign = if unscaled[0] >= 0x80 { -1_i128 } else { 0 };
-        let number = unscaled
-            .iter()
-            .fold(sign, |number, byte| number << 8 | i128::from(*byte));
-        let _ = write!(self.0, "{number}");
+        self.bare(num_bigint::BigInt::from_signed_bytes_be(unscaled));
     }
     fn variable_scale_decimal(&mut self, scale: i32, unscaled: &[u8]) {
         self.decimal(unscaled);
-        let _ = write!(self.0, "e-{scale}");
+        self.bare(format_args!("e-{scale}"));
+    }
+    fn begin(&mut self, _: usize) {
+        self.text.push('[');
+        self.open += 1;
+    }
+    fn next(&mut self) {
+        if !self.text.ends_with('[') {
+            self.text.push(',');
+        }
+    }
+    fn end(&mut self) {
+        self.text.push(']');
+        self.open -= 1;
     }
 }
 

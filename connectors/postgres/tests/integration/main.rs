@@ -15,6 +15,7 @@ mod preflight;
 mod prepared;
 mod queries;
 mod resume;
+mod round_trip;
 mod types;
 
 /// Makes a test of `$test(major)` for each major version.

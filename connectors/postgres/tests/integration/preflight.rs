@@ -204,7 +204,7 @@ async fn tables_and_columns_are_named(major: u16) {
     let fixture = Fixture::new(major).await;
     fixture
         .sql(
-            "CREATE TABLE keyless (v int); CREATE TABLE places (id int PRIMARY KEY, at point); \
+            "CREATE TABLE keyless (v int); CREATE TABLE places (id int PRIMARY KEY, at gtsvector); \
              CREATE TABLE mute (id int PRIMARY KEY); ALTER TABLE mute REPLICA IDENTITY NOTHING; CREATE UNLOGGED TABLE fleeting (id int)",
         )
         .await;
@@ -228,7 +228,7 @@ async fn tables_and_columns_are_named(major: u16) {
         "public.mute",
         "public.places",
         "at",
-        "point",
+        "gtsvector",
     ] {
         assert!(text.contains(name), "{name}");
     }

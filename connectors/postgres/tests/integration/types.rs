@@ -4,12 +4,15 @@
 use crate::fixture::{Fixture, changes, open, range, read_commits, render};
 use crate::on_each_major;
 use highwater_core::connector::{ChunkReader, SourceConnector};
+use highwater_core::image::CellRef;
 use highwater_core::{ErrorKind, Scope};
 
 on_each_major!(
     everyday_values_come_alike_from_log_and_chunk,
     values_without_a_form_stop_their_table_and_are_never_null,
     every_type_of_the_server_is_carried_or_refused_by_name,
+    what_a_list_cannot_hold_is_refused_and_carried_as_text,
+    identity_columns_are_carried_and_generated_ones_left_out_alike,
 );
 
 /// Column type, SQL value, what is decoded.
@@ -37,7 +40,7 @@ const VALUES: &[(&str, &str, &str)] = &[
     ("char(5)", "'abc'", "abc  "),
     ("name", "'n'", "n"),
     ("\"char\"", "'c'", "c"),
-    ("bytea", "'\\x00ff'", "[00, ff]"),
+    ("bytea", "'\\x00ff'", "\\x00ff"),
     ("date", "'1969-12-31'", "-1"),
     ("date", "'infinity'", "2146033979"),
     ("time", "'12:34:56.789012'", "45296789012"),
@@ -65,8 +68,8 @@ const VALUES: &[(&str, &str, &str)] = &[
     ("jsonb", "'{\"a\":1}'", "{\"a\": 1}"),
     ("xml", "'<a/>'", "<a/>"),
     ("bit(1)", "B'1'", "true"),
-    ("bit(10)", "B'1010101011'", "[ab, 02]"),
-    ("varbit", "B'101'", "[05]"),
+    ("bit(10)", "B'1010101011'", "\\xab02"),
+    ("varbit", "B'101'", "\\x05"),
     ("inet", "'192.168.0.1/24'", "192.168.0.1/24"),
     ("inet", "'::1'", "::1"),
     ("cidr", "'10.0.0.0/8'", "10.0.0.0/8"),
@@ -78,16 +81,109 @@ const VALUES: &[(&str, &str, &str)] = &[
     ("hstore", "'a=>\"b\\\"c\", d=>NULL'", "{\"a\":\"b\\\"c\",\"d\":null}"),
     ("citext", "'Mixed'", "Mixed"),
     ("ltree", "'a.b'", "a.b"),
+    ("lquery", "'*.b{1,2}'", "*.b{1,2}"),
+    ("ltxtquery", "'a & !b'", "a & !b"),
+    ("cube", "'(1,2),(3,4)'", "(1, 2),(3, 4)"),
+    ("isbn", "'978-0-393-04002-9'", "0-393-04002-X"),
+    ("seg", "'1.0 .. 2'", "1.0 .. 2"),
+    ("query_int", "'1&2|!3'", "1 & 2 | !3"),
+    ("smallint[]", "'{1,NULL,-3}'", "[1,null,-3]"),
+    ("integer[]", "'{}'", "[]"),
+    ("bigint[]", "'{9223372036854775807}'", "[9223372036854775807]"),
+    (
+        "text[]",
+        "array['a', '', NULL, 'null', '\"']",
+        r#"["a","",null,"null","\""]"#,
+    ),
+    ("numeric(9,2)[]", "'{1.5,NULL}'", "[150,null]"),
+    ("numeric[]", "'{1.50}'", "[150e-2]"),
+    ("boolean[]", "'{t,f}'", "[true,false]"),
+    ("double precision[]", "'{1.5,-Infinity}'", "[1.5,-inf]"),
+    (
+        "timestamptz[]",
+        "'{2026-01-02 03:04:05+00}'",
+        r#"["2026-01-02T03:04:05Z"]"#,
+    ),
+    ("bytea[]", r"array['\x00ff'::bytea]", r#"["\\x00ff"]"#),
+    (
+        "uuid[]",
+        "array['a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid]",
+        r#"["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"]"#,
+    ),
+    ("jsonb[]", r#"array['{"a":1}'::jsonb]"#, r#"["{\"a\": 1}"]"#),
+    ("bit(1)[]", "'{1,0}'", "[true,false]"),
+    ("mood[]", "'{happy,NULL}'", r#"["happy",null]"#),
+    ("price[]", "'{3.14159}'", "[3142]"),
+    ("prices", "'{3.14159}'", "[3142]"),
+    ("int4range[]", "'{\"[1,3)\"}'", r#"["[1,3)"]"#),
+    ("pair", "row(7, 'a,\"b', NULL)", r#"[7,"a,\"b",null]"#),
+    (
+        "pair[]",
+        "array[row(7, NULL, '{1,2}')::pair, NULL]",
+        "[[7,null,[1,2]],null]",
+    ),
+    ("good_pair", "row(7, 'a', '{1}')::pair", r#"[7,"a",[1]]"#),
+    ("int4range", "'[1,3]'", "[1,4)"),
+    ("int4range", "'empty'", "empty"),
+    ("int8range", "'(,5)'", "(,5)"),
+    ("numrange", "'(1.50,NaN]'", "(1.50,NaN]"),
+    ("daterange", "'[2026-01-01,infinity)'", "[2026-01-01,infinity)"),
+    ("tsrange", "'[2026-01-01 00:00,]'", "[\"2026-01-01 00:00:00\",)"),
+    (
+        "tstzrange",
+        "'[2026-01-01 00:00+00,2026-01-02 00:00+00]'",
+        "[\"2026-01-01 00:00:00+00\",\"2026-01-02 00:00:00+00\"]",
+    ),
+    ("textrange", "textrange('', 'a\"(', '(]')", "(\"\",\"a\"\"(\"]"),
+    ("int4multirange", "'{[1,3),[5,7]}'", "{[1,3),[5,8)}"),
+    ("datemultirange", "'{}'", "{}"),
+    (
+        "point",
+        "'(1,-2.5)'",
+        r#"[1,-2.5,"\\x0101000000000000000000f03f00000000000004c0",null]"#,
+    ),
+    ("line", "'{1,2,3}'", "{1,2,3}"),
+    ("lseg", "'[(1,2),(3,4)]'", "[(1,2),(3,4)]"),
+    ("box", "'(3,4),(1,2)'", "(3,4),(1,2)"),
+    (
+        "box[]",
+        "'{(3,4),(1,2);(1,1),(0,0)}'",
+        r#"["(3,4),(1,2)","(1,1),(0,0)"]"#,
+    ),
+    ("path", "'((1,2),(3,4))'", "((1,2),(3,4))"),
+    ("path", "'[(1,2),(3,4)]'", "[(1,2),(3,4)]"),
+    ("polygon", "'((1,2),(3,4),(5,6))'", "((1,2),(3,4),(5,6))"),
+    ("circle", "'<(1,2),3>'", "<(1,2),3>"),
+    ("tsvector", "'''a b'':1A,2 c'", "'a b':1A,2 'c'"),
+    ("tsquery", "'a:*A & !(b | c) <2> d'", "'a':*A & !( 'b' | 'c' ) <2> 'd'"),
+    ("pg_lsn", "'16/b374d848'", "16/B374D848"),
+    ("xid8", "'18446744073709551615'", "18446744073709551615"),
+    ("xid", "'4294967295'", "4294967295"),
+    ("cid", "'7'", "7"),
+    ("tid", "'(42,7)'", "(42,7)"),
+    ("txid_snapshot", "'10:20:10,14,15'", "10:20:10,14,15"),
+    ("pg_snapshot", "'10:20:10,14,15'", "10:20:10,14,15"),
+    ("regclass", "'pg_class'", "1259"),
+    ("regtype", "'integer'", "23"),
+    ("regproc", "'now'", "1299"),
+    ("int2vector", "'1 2'", "[1,2]"),
+    ("oidvector", "'1 4294967295'", "[1,4294967295]"),
+    ("jsonpath", "'$.a[*] ? (@ > 1)'", "$.\"a\"[*]?(@ > 1)"),
+    ("refcursor", "'r'", "r"),
+    ("aclitem", "'=r/postgres'", "=r/postgres"),
 ];
+
+/// What the types of [`VALUES`] need.
+const TYPES: &str = "\
+    CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE EXTENSION ltree; CREATE EXTENSION cube; \
+    CREATE EXTENSION isn; CREATE EXTENSION seg; CREATE EXTENSION intarray; \
+    CREATE TYPE mood AS ENUM ('sad', 'happy'); CREATE DOMAIN price AS numeric(9,3); CREATE DOMAIN nested AS price; \
+    CREATE DOMAIN prices AS price[]; CREATE TYPE pair AS (no int, note text, list int[]); \
+    CREATE DOMAIN good_pair AS pair CHECK ((value).no > 0); CREATE TYPE textrange AS RANGE (subtype = text)";
 
 async fn everyday_values_come_alike_from_log_and_chunk(major: u16) {
     let fixture = Fixture::new(major).await;
-    fixture
-        .sql(
-            "CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE EXTENSION ltree; \
-             CREATE TYPE mood AS ENUM ('sad', 'happy'); CREATE DOMAIN price AS numeric(9,3); CREATE DOMAIN nested AS price",
-        )
-        .await;
+    fixture.sql(TYPES).await;
     let columns: Vec<String> = VALUES
         .iter()
         .enumerate()
@@ -152,24 +248,18 @@ async fn values_without_a_form_stop_their_table_and_are_never_null(major: u16) {
         .await
         .unwrap();
     for (row, column) in [(0, 1), (1, 2)] {
-        let highwater_core::image::CellRef::Value(bytes) = chunk.rows[row].cell(column) else {
+        let CellRef::Value(bytes) = chunk.rows[row].cell(column) else {
             panic!("not a value")
         };
-        let mut text = crate::fixture::Text(String::new());
+        let mut text = crate::fixture::Text::default();
         assert!(chunk.schema.columns[column].decoder.decode(bytes, &mut text).is_err());
-        assert!(text.0.is_empty(), "nothing was written");
+        assert!(text.text.is_empty(), "nothing was written");
     }
 }
 
 async fn every_type_of_the_server_is_carried_or_refused_by_name(major: u16) {
     let fixture = Fixture::new(major).await;
-    fixture
-        .sql(
-            "CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE EXTENSION ltree; \
-             CREATE TYPE mood AS ENUM ('sad'); CREATE DOMAIN price AS numeric(9,3); CREATE DOMAIN list AS int[]; \
-             CREATE TYPE pair AS (a int, b int); CREATE TYPE span AS RANGE (subtype = int4)",
-        )
-        .await;
+    fixture.sql(TYPES).await;
     let types = fixture
         .client
         .query(
@@ -181,63 +271,169 @@ async fn every_type_of_the_server_is_carried_or_refused_by_name(major: u16) {
         )
         .await
         .unwrap();
-    let (mut carried, mut refused) = (Vec::new(), Vec::new());
-    for (at, row) in types.iter().enumerate() {
-        let of: String = row.get(0);
+    let names: Vec<String> = types.iter().map(|row| row.get(0)).collect();
+    for (at, of) in names.iter().enumerate() {
         // Types of the server's own catalogues only cannot be a column's.
-        if fixture
-            .client
-            .batch_execute(&format!("CREATE TABLE t{at} (id int PRIMARY KEY, \"the column\" {of})"))
-            .await
-            .is_err()
-        {
-            continue;
-        }
-        match fixture.connector(&[&format!("public.t{at}")]).discover().await {
-            Ok(catalog) => {
-                assert_eq!(catalog.tables[0].schema.columns[1].name, "the column");
-                carried.push(of);
-            }
-            Err(error) => {
-                assert_eq!(
-                    (error.kind(), error.scope()),
-                    (ErrorKind::UnsupportedValue, Scope::Table),
-                    "{of}: {error}"
-                );
-                let text = error.to_string();
-                assert!(
-                    text.contains(&format!("public.t{at}")) && text.contains("\"the column\""),
-                    "{text}"
-                );
-                refused.push(of);
-            }
-        }
+        let sql = format!("CREATE TABLE t{at} (id int PRIMARY KEY, \"the column\" {of})");
+        let _ = fixture.client.batch_execute(&sql).await;
     }
+    let refused = refused_tables(&fixture).await;
+    let mut settings = fixture.json(&["public.t*"]);
+    settings["tables"]["exclude"] = refused.iter().map(|table| format!("public.{table}")).collect();
+    let catalog = crate::fixture::connector(settings).discover().await.unwrap();
+    let of = |table: &str| names[table[1..].parse::<usize>().unwrap()].clone();
+    let refused: Vec<String> = refused.iter().map(|table| of(table)).collect();
+    let carried: Vec<String> = catalog
+        .tables
+        .iter()
+        .map(|table| of(&table.schema.name.table))
+        .collect();
     println!("carried: {}", carried.join(", "));
     println!("refused: {}", refused.join(", "));
-    for of in [
-        "integer", "jsonb", "mood", "price", "hstore", "citext", "ltree", "inet", "money", "\"char\"", "interval",
-    ] {
-        assert!(carried.iter().any(|found| found == of), "{of} is carried: {carried:?}");
+    for of in &refused {
+        assert!(is_refused(of), "{of} is refused");
     }
-    for of in [
-        "integer[]",
-        "list",
-        "pair",
-        "span",
-        "point",
-        "tsvector",
-        "int4range",
-        "xid8",
-        "mood[]",
-        "regclass",
-    ] {
-        assert!(refused.iter().any(|found| found == of), "{of} is refused: {refused:?}");
+    for (of, ..) in VALUES {
+        let of = fixture.ask(&format!("SELECT format_type('{of}'::regtype, NULL)")).await;
+        assert!(carried.contains(&of), "{of} is carried: {carried:?}");
     }
-    // Built-in types that are carried, and those made here.
+}
+
+/// The tables with a column that is not carried: as the check finds them, of which a first one is tried.
+async fn refused_tables(fixture: &Fixture) -> Vec<String> {
+    let findings = fixture.connector(&["public.t*"]).preflight().await.unwrap();
+    let refused = findings.iter().filter(|finding| finding.code == "unsupported_column");
+    let refused: Vec<String> = refused
+        .map(|finding| {
+            let what = finding.what.strip_prefix("column \"the column\" of table public.");
+            what.and_then(|what| what.split(' ').next())
+                .expect("a table's name")
+                .to_owned()
+        })
+        .collect();
+    let table = format!("public.{}", refused[0]);
+    let error = fixture.connector(&[&table]).discover().await.unwrap_err();
     assert_eq!(
-        carried.len(),
-        highwater_postgres::values::CARRIED_OIDS.len() + 5,
-        "{carried:?}"
+        (error.kind(), error.scope()),
+        (ErrorKind::UnsupportedValue, Scope::Table),
+        "{error}"
     );
+    let text = error.to_string();
+    assert!(text.contains(&table) && text.contains("\"the column\""), "{text}");
+    refused
+}
+
+/// What is not carried: types that are internal to the server, and arrays of types that have no binary form, which the
+/// server cannot send.
+fn is_refused(of: &str) -> bool {
+    const INTERNAL: [&str; 7] = [
+        "pg_node_tree",
+        "pg_ndistinct",
+        "pg_dependencies",
+        "pg_mcv_list",
+        "pg_brin_bloom_summary",
+        "pg_brin_minmax_multi_summary",
+        "gtsvector",
+    ];
+    const WITHOUT_BINARY_FORM: [&str; 15] = [
+        "aclitem",
+        "ean13",
+        "isbn",
+        "isbn13",
+        "ismn",
+        "ismn13",
+        "issn",
+        "issn13",
+        "upc",
+        "seg",
+        "query_int",
+        "gtsvector",
+        "ghstore",
+        "intbig_gkey",
+        "ltree_gist",
+    ];
+    match of.strip_suffix("[]") {
+        Some(item) => WITHOUT_BINARY_FORM.contains(&item),
+        None => INTERNAL.contains(&of),
+    }
+}
+
+async fn what_a_list_cannot_hold_is_refused_and_carried_as_text(major: u16) {
+    let fixture = Fixture::new(major).await;
+    fixture.sql("CREATE TABLE grid (id int PRIMARY KEY, cells int[])").await;
+    let mut settings = fixture.json(&["public.grid"]);
+    drop(open(&crate::fixture::connector(settings.clone())).await);
+    fixture
+        .sql("INSERT INTO grid VALUES (1, '{{1,2},{3,NULL}}'), (2, '[0:1]={7,8}'), (3, '{9}')")
+        .await;
+    let read = async |settings| {
+        let connector = crate::fixture::connector(settings);
+        let mut chunks = connector.open_chunks().await.unwrap();
+        chunks.read(&range("grid", None, 10)).await.unwrap()
+    };
+    let chunk = read(settings.clone()).await;
+    for (row, reason) in [(0, "more than one dimension"), (1, "does not begin at index 1")] {
+        let CellRef::Value(bytes) = chunk.rows[row].cell(1) else {
+            panic!("not a value")
+        };
+        let refused = chunk.schema.columns[1]
+            .decoder
+            .decode(bytes, &mut crate::fixture::Text::default());
+        assert!(refused.unwrap_err().reason.contains(reason));
+    }
+    assert_eq!(render(&chunk.schema, &chunk.rows[2]), "{id=3,cells=[9]}");
+    settings["values"] = serde_json::json!({"as_text": ["integer[]"]});
+    let chunk = read(settings).await;
+    let rows: Vec<String> = chunk.rows.iter().map(|row| render(&chunk.schema, row)).collect();
+    assert_eq!(
+        rows,
+        [
+            "{id=1,cells={{1,2},{3,NULL}}}",
+            "{id=2,cells=[0:1]={7,8}}",
+            "{id=3,cells={9}}"
+        ]
+    );
+}
+
+async fn identity_columns_are_carried_and_generated_ones_left_out_alike(major: u16) {
+    let fixture = Fixture::new(major).await;
+    fixture
+        .sql("CREATE TABLE sums (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n int, twice int GENERATED ALWAYS AS (n * 2) STORED)")
+        .await;
+    assert_eq!(
+        logged_and_copied(&fixture, fixture.json(&["public.sums"])).await,
+        "{id=1,n=5}"
+    );
+}
+
+/// Since version 18 a publication may have generated columns; virtual ones are never in the log.
+#[tokio::test]
+async fn generated_columns_that_the_publication_has_are_carried_on_18() {
+    let fixture = Fixture::new(18).await;
+    fixture
+        .sql(
+            "CREATE TABLE sums (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n int, \
+                                twice int GENERATED ALWAYS AS (n * 2) STORED, thrice int GENERATED ALWAYS AS (n * 3) VIRTUAL)",
+        )
+        .await;
+    fixture
+        .sql("CREATE PUBLICATION with_generated FOR TABLE sums WITH (publish_generated_columns = stored)")
+        .await;
+    let mut settings = fixture.json(&["public.sums"]);
+    settings["publication"] = serde_json::json!({"name": "with_generated", "create": false});
+    assert_eq!(logged_and_copied(&fixture, settings).await, "{id=1,n=5,twice=10}");
+}
+
+/// Inserts a row into `sums`; how it comes through log and chunk, which must agree.
+async fn logged_and_copied(fixture: &Fixture, settings: serde_json::Value) -> String {
+    let connector = crate::fixture::connector(settings);
+    let mut log = open(&connector).await;
+    fixture.sql("INSERT INTO sums (n) VALUES (5)").await;
+    let items = read_commits(&mut log, 1).await;
+    let mut chunks = connector.open_chunks().await.unwrap();
+    let chunk = chunks.read(&range("sums", None, 10)).await.unwrap();
+    let change = changes(&items)[0];
+    assert_eq!(change.after.as_ref(), Some(&chunk.rows[0]));
+    assert_eq!(change.schema.fingerprint(), chunk.schema.fingerprint());
+    render(&chunk.schema, &chunk.rows[0])
 }
