@@ -231,12 +231,12 @@ async fn a_full_disk_stops_the_embedded_transport_by_name_and_with_room_the_run_
 }
 
 /// A file system in memory, unmounted when dropped.
-struct SmallDisk {
+pub(crate) struct SmallDisk {
     folder: tempfile::TempDir,
 }
 
 impl SmallDisk {
-    fn mount(megabytes: u32) -> Option<Self> {
+    pub(crate) fn mount(megabytes: u32) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder");
         let mounted = mount(&[
             "-t",
@@ -249,11 +249,11 @@ impl SmallDisk {
         mounted.then_some(SmallDisk { folder })
     }
 
-    fn path(&self) -> &std::path::Path {
+    pub(crate) fn path(&self) -> &std::path::Path {
         self.folder.path()
     }
 
-    fn resize(&self, megabytes: u32) {
+    pub(crate) fn resize(&self, megabytes: u32) {
         let path = self.folder.path().display().to_string();
         assert!(
             mount(&["-o", &format!("remount,size={megabytes}m"), &path]),

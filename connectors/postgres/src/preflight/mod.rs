@@ -52,6 +52,7 @@ pub async fn check(settings: &Arc<Settings>, selection: &Selection) -> Result<Ve
     };
     findings.extend(streaming::publication(settings, publication, &tables, facts.may_create));
     findings.extend(streaming::slot(settings, slot.as_ref()));
+    findings.extend(streaming::options(settings, major));
     if facts.may_replicate && findings.iter().all(|finding| finding.severity != Severity::Error) {
         findings.extend(replication_connection(settings).await);
     }

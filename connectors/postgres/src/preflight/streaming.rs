@@ -2,10 +2,12 @@
 //! The publication and the slot.
 
 use super::{Mend, error};
+use crate::log_reader::try_spill_directory;
 use crate::protocol::quoting::{quote_identifier, quote_literal};
 use crate::publication::{Candidate, PublicationFacts, add_statement, create_statement};
 use crate::settings::Settings;
 use crate::slot::{self, SlotFacts, check_slot};
+use crate::stream_settings::{StreamOptions, Streaming};
 use highwater_core::connector::Finding;
 use highwater_core::schema::TableName;
 use std::collections::BTreeSet;
@@ -155,4 +157,28 @@ pub(super) fn slot(settings: &Settings, facts: Option<&SlotFacts>) -> Vec<Findin
         );
     }
     findings
+}
+
+/// What the settings ask of the stream and the server does not have, or what this machine cannot do for it.
+pub(super) fn options(settings: &Settings, server_major: u32) -> Option<Finding> {
+    let options = match StreamOptions::of(settings, server_major) {
+        Ok(options) => options,
+        Err(refused) => {
+            let why = "the server is asked for it when the stream begins";
+            let finding = error("stream_options", refused.message().to_owned(), why);
+            return Some(finding.advice(refused.fix().unwrap_or_default()));
+        }
+    };
+    if options.streaming == Streaming::Off {
+        return None;
+    }
+    let refused = try_spill_directory(&settings.spill.directory()).err()?;
+    let why = "transactions that are sent before they commit wait there";
+    let finding = error("spill_directory", refused.message().to_owned(), why).advice(refused.fix().unwrap_or_default());
+    // Nobody asked for it: the server keeps large transactions then.
+    Some(if settings.streaming.is_some() {
+        finding
+    } else {
+        finding.warning()
+    })
 }

@@ -19,7 +19,14 @@ on_each_major!(
     a_checkpoint_inside_holds_whatever_way_the_transaction_comes_again,
     a_full_spill_is_told_by_its_limit_and_with_room_all_comes,
     a_place_that_cannot_be_written_is_refused_by_name,
+    a_huge_transaction_is_read_block_by_block,
 );
+
+/// Rows of the largest transaction: `HIGHWATER_LARGE_ROWS`, 100,000 by default.
+fn large_rows() -> u64 {
+    let rows = std::env::var("HIGHWATER_LARGE_ROWS").ok();
+    rows.and_then(|text| text.parse().ok()).unwrap_or(100_000)
+}
 
 /// A fixture whose server sends what is larger than 64 kB.
 async fn fixture(major: u16, sql: &str) -> Fixture {
@@ -328,4 +335,52 @@ async fn a_place_that_cannot_be_written_is_refused_by_name(major: u16) {
     let mut log = open(&connector(settings)).await;
     fixture.sql("INSERT INTO many VALUES (1)").await;
     read_until(&mut log, |item| matches!(item, LogItem::Change(_))).await;
+}
+
+async fn a_huge_transaction_is_read_block_by_block(major: u16) {
+    let rows = large_rows();
+    let fixture = Fixture::new(major).await;
+    fixture.sql("CREATE TABLE many (id bigint PRIMARY KEY, v text)").await;
+    let mut settings = fixture.json(&["public.many"]);
+    settings["spill"] = json!({"memory_bytes_max": 1 << 20});
+    let database = fixture.database.name().to_owned();
+    fixture
+        .sql(&format!(
+            "ALTER DATABASE \"{database}\" SET logical_decoding_work_mem = '64kB'"
+        ))
+        .await;
+    let mut log = open(&connector(settings)).await;
+    let writer = fixture.database.connect().await.unwrap();
+    let writing = tokio::spawn(async move {
+        let sql = format!("INSERT INTO many SELECT i, repeat('y', 60) FROM generate_series(1, {rows}) i");
+        writer.batch_execute(&sql).await.unwrap();
+    });
+    let (mut items, mut seen, mut committed) = (Vec::new(), 0, false);
+    while !committed {
+        tokio::time::timeout(LIMIT * 10, log.next(&mut items))
+            .await
+            .expect("items")
+            .unwrap();
+        for item in items.drain(..) {
+            match item {
+                LogItem::Change(change) => {
+                    seen += 1;
+                    assert_eq!(change.ordinal, seen, "each once and in order");
+                }
+                LogItem::Commit { .. } => committed = seen > 0,
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(seen, rows);
+    writing.await.unwrap();
+    were_in_pieces(&fixture).await;
+    if std::env::var_os("HIGHWATER_LARGE_ROWS").is_some() {
+        // Of this process, which has done nothing else then; the server's own is not in it.
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let peak_kb: u64 = peak.split_whitespace().next().unwrap().parse().unwrap();
+        eprintln!("{rows} rows in one transaction: {peak_kb} kB resident at most");
+        assert!(peak_kb < 128_000, "{peak_kb} kB");
+    }
 }

@@ -17,6 +17,7 @@ on_each_major!(
     slots_are_mended_by_the_statements_printed,
     server_settings_are_mended_by_the_statements_printed,
     tables_and_columns_are_named,
+    what_the_stream_cannot_have_is_named,
     the_check_changes_nothing,
 );
 
@@ -240,6 +241,30 @@ async fn tables_and_columns_are_named(major: u16) {
     assert_eq!(codes(&warnings), ["table_without_key"]);
     let nothing = fixture.connector(&["nowhere.*"]);
     assert_eq!(codes(&errors(&nothing).await), ["no_tables"]);
+}
+
+async fn what_the_stream_cannot_have_is_named(major: u16) {
+    let fixture = Fixture::new(major).await;
+    fixture.sql("CREATE TABLE movies (id int PRIMARY KEY)").await;
+    let mut settings = fixture.json(&["public.*"]);
+    settings["streaming"] = json!("parallel");
+    let found = errors(&connector(settings.clone())).await;
+    match major {
+        ..16 => {
+            assert_eq!(codes(&found), ["stream_options"]);
+            assert!(found[0].fix.as_ref().unwrap().contains("streaming: on"), "{found:?}");
+        }
+        _ => assert_eq!(found, []),
+    }
+    settings["streaming"] = json!("on");
+    settings["spill"] = json!({"directory": "/proc/highwater"});
+    let found = errors(&connector(settings.clone())).await;
+    assert_eq!(codes(&found), ["spill_directory"]);
+    assert!(found[0].what.contains("/proc/highwater"), "{found:?}");
+    settings.as_object_mut().unwrap().remove("streaming");
+    let findings = connector(settings).preflight().await.unwrap();
+    assert_eq!(codes(&findings), ["spill_directory"]);
+    assert_eq!(findings[0].severity, Severity::Warning);
 }
 
 async fn the_check_changes_nothing(major: u16) {
