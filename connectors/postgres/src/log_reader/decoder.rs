@@ -6,6 +6,7 @@
 
 use super::DecodeFailure;
 use super::held::{HeldTransactions, Kept, read_kept, xid_of};
+use super::labels::LookedUp;
 use super::prepared::PreparedLedger;
 use super::relation::CapturedRelation;
 use super::relations::Relations;
@@ -86,7 +87,10 @@ pub(super) struct Decoder {
     pub(super) selection: Arc<Selection>,
     pub(super) xids: XidEpoch,
     pub(super) relations: Relations,
-    announced: Option<Arc<Relation>>,
+    pub(super) announced: Option<Arc<Relation>>,
+    pub(super) looked_up: LookedUp,
+    /// The row that was read comes again, once its table was looked up.
+    pub(super) again: bool,
     pub(super) transaction: Option<OpenTransaction>,
     pub(super) section: Section,
     pub(super) held: HeldTransactions,
@@ -119,6 +123,8 @@ impl Decoder {
             xids,
             relations: Relations::default(),
             announced: None,
+            looked_up: LookedUp::default(),
+            again: false,
             transaction: None,
             section: Section::None,
             held: HeldTransactions::default(),
@@ -269,6 +275,10 @@ impl Decoder {
                 }
                 (message, _) => self.content(message, lsn, bytes, items)?,
             }
+            if std::mem::take(&mut self.again) {
+                batch.rewind(offset);
+                return Ok(Step::RelationUnknown);
+            }
         }
         Ok(if batch.is_exhausted() {
             Step::Drained
@@ -304,7 +314,11 @@ impl Decoder {
             | PgOutput::Truncate { .. }
             | PgOutput::Message(_)) => {
                 self.content(message, data.start, block.slice(payload), items)?;
-                Ok(Next::Message)
+                Ok(if std::mem::take(&mut self.again) {
+                    Next::RelationUnknown
+                } else {
+                    Next::Message
+                })
             }
             message => self.landmark(&message, items),
         }

@@ -42,6 +42,7 @@
 
 mod decoder;
 mod held;
+mod labels;
 mod landmarks;
 mod lookup;
 mod prepared;

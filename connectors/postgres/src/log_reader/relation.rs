@@ -10,6 +10,7 @@ use highwater_core::{Error, ErrorKind, Scope};
 use std::sync::Arc;
 
 use super::DecodeFailure;
+use super::labels::Enumerated;
 
 /// A captured table as its last relation message showed it.
 #[derive(Debug)]
@@ -19,15 +20,23 @@ pub(super) struct CapturedRelation {
     identity: Box<[bool]>,
     /// The columns that come as text, because the server has no binary form of their types.
     text_columns: Box<[u16]>,
+    enumerated: Option<Box<Enumerated>>,
 }
 
 impl CapturedRelation {
     pub(super) fn new(relation: &Relation, schema: Arc<TableSchema>, text_columns: Box<[u16]>) -> Self {
         Self {
+            enumerated: Enumerated::new(relation, &schema),
             schema,
             text_columns,
             identity: relation.columns.iter().map(|column| column.identity).collect(),
         }
+    }
+
+    /// Its columns of enumerations, where it has any.
+    #[inline]
+    pub(super) fn enumerated(&self) -> Option<&Enumerated> {
+        self.enumerated.as_deref()
     }
 
     pub(super) fn name_of(relation: &Relation) -> TableName {

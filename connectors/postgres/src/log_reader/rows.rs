@@ -6,7 +6,7 @@ use super::decoder::{Decoder, Items, OpenTransaction};
 use super::relation::CapturedRelation;
 use super::relations::Known;
 use crate::position::PgPosition;
-use crate::protocol::pgoutput::{LogicalMessage, PgOutput};
+use crate::protocol::pgoutput::{LogicalMessage, PgOutput, Relation};
 use crate::protocol::{Lsn, ProtocolError};
 use crate::watermark::{MARK_PREFIX, Mark, decode_mark};
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use highwater_core::change::{Capture, Change, ChangeVersion, LogItem, Op};
 use highwater_core::image::RowImage;
 use highwater_core::position::{InsideTransaction, TransactionId};
 use highwater_core::{Error, ErrorKind};
+use std::sync::Arc;
 
 impl Decoder {
     /// A message of the transaction that is open.
@@ -75,6 +76,15 @@ impl Decoder {
         Ok(transaction.ordinal <= inside.ordinal)
     }
 
+    /// Has the row that was just counted come again once its table was looked up.
+    fn again_after(&mut self, announced: Arc<Relation>) {
+        self.announced = Some(announced);
+        self.again = true;
+        if let Some(transaction) = &mut self.transaction {
+            transaction.ordinal -= 1;
+        }
+    }
+
     /// Counts a change, and appends it unless its table is passed over or an earlier run delivered it.
     #[inline]
     fn row(
@@ -100,6 +110,10 @@ impl Decoder {
             }
         };
         let (before, after) = images(captured)?;
+        if let Some(announced) = after.as_ref().and_then(|row| self.looked_up.due(captured, row)) {
+            self.again_after(announced);
+            return Ok(());
+        }
         items.push(LogItem::Change(Change {
             schema: captured.schema.clone(),
             op,

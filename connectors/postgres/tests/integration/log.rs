@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the log delivers.
 
-use crate::fixture::{Fixture, LIMIT, changes, connector, lines, open, read_commits, read_until};
+use crate::fixture::{Fixture, LIMIT, changes, connector, lines, open, read_commits, read_until, render};
 use crate::on_each_major;
 use highwater_core::change::LogItem;
 use highwater_core::connector::{LogReader, SourceConnector};
 use highwater_core::schema::TableName;
+use highwater_core::value::ValueType;
 use highwater_core::{ErrorKind, Scope};
 use serde_json::json;
 use std::time::Duration;
@@ -15,6 +16,7 @@ on_each_major!(
     a_key_change_tells_the_old_key_and_identity_full_the_whole_row,
     a_value_that_did_not_change_is_left_out_and_never_null,
     a_schema_change_is_seen_at_its_own_position,
+    a_label_that_is_added_to_an_enumeration_is_listed_before_the_first_row_that_has_it,
     row_filters_and_column_lists_hold,
     a_table_is_added_while_the_log_runs,
     partitions_are_captured_as_their_table,
@@ -153,6 +155,60 @@ async fn a_schema_change_is_seen_at_its_own_position(major: u16) {
     );
     let schemas = items.iter().filter(|item| matches!(item, LogItem::Schema(_))).count();
     assert!(schemas >= 3, "each shape was announced before its first row");
+}
+
+async fn a_label_that_is_added_to_an_enumeration_is_listed_before_the_first_row_that_has_it(major: u16) {
+    let fixture = Fixture::new(major).await;
+    fixture
+        .sql("CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TABLE people (id int PRIMARY KEY, now mood)")
+        .await;
+    let mut log = open(&fixture.connector(&["public.people"])).await;
+    fixture.sql("INSERT INTO people VALUES (1, 'sad')").await;
+    let mut items = read_commits(&mut log, 1).await;
+    fixture.sql("ALTER TYPE mood ADD VALUE 'glad' BEFORE 'ok'").await;
+    fixture
+        .sql("BEGIN; INSERT INTO people VALUES (2, 'ok'), (3, 'glad'); UPDATE people SET now = 'glad' WHERE id = 1; COMMIT")
+        .await;
+    items.extend(read_commits(&mut log, 1).await);
+    // In the catalogue the label has another name by the time that its row is read: it is looked up once, and carried.
+    for sql in [
+        "ALTER TYPE mood ADD VALUE 'bad'",
+        "INSERT INTO people VALUES (4, 'bad'), (5, 'bad')",
+        "ALTER TYPE mood RENAME VALUE 'bad' TO 'blue'",
+        "INSERT INTO people VALUES (6, 'blue')",
+    ] {
+        fixture.sql(sql).await;
+    }
+    items.extend(read_commits(&mut log, 2).await);
+    let told: Vec<String> = items
+        .iter()
+        .filter_map(|item| match item {
+            LogItem::Schema(schema) => match &schema.columns[1].value_type {
+                ValueType::Enum { allowed } => Some(allowed.join(",")),
+                other => panic!("{other:?}"),
+            },
+            LogItem::Change(change) => {
+                let row = render(&change.schema, change.after.as_ref().unwrap());
+                Some(format!("{} {row}", change.ordinal))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "sad,ok",
+            "1 {id=1,now=sad}",
+            "1 {id=2,now=ok}",
+            "sad,glad,ok",
+            "2 {id=3,now=glad}",
+            "3 {id=1,now=glad}",
+            "sad,glad,ok,blue",
+            "1 {id=4,now=bad}",
+            "2 {id=5,now=bad}",
+            "1 {id=6,now=blue}",
+        ]
+    );
 }
 
 async fn row_filters_and_column_lists_hold(major: u16) {
