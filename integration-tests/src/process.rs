@@ -144,10 +144,9 @@ impl Process {
     /// # Panics
     /// When it is not stopped within `limit`, or the process ends before.
     pub async fn is_stopped(&mut self, limit: Duration) {
-        let stat = format!("/proc/{}/stat", self.pid());
+        let threads = format!("/proc/{}/task", self.pid());
         let stopped = wait::until(limit, "a stopped process", || {
-            let state = std::fs::read_to_string(&stat).unwrap_or_default();
-            let stopped = state.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'));
+            let stopped = all_are_stopped(&threads);
             let gone = !self.is_running();
             async move {
                 if gone {
@@ -238,4 +237,17 @@ impl Drop for Process {
             self.kill9();
         }
     }
+}
+
+/// Whether each thread of a process is stopped. One that waits for the disk when the signal comes finishes its call first,
+/// long after its process' first thread has stopped.
+fn all_are_stopped(threads: &str) -> bool {
+    let Ok(threads) = std::fs::read_dir(threads) else {
+        return false;
+    };
+    let is_stopped = |thread: std::io::Result<std::fs::DirEntry>| {
+        let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
+        Ok::<_, std::io::Error>(stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
+    };
+    threads.map(is_stopped).all(|stopped| stopped.unwrap_or(false))
 }
