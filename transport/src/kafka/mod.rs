@@ -7,10 +7,12 @@
 //! transaction of a partition; a fenced writer learns of it at the next call that speaks to the brokers, at the latest at
 //! its commit.
 
+mod calls;
 mod checkpoints;
 mod client;
 mod consumer;
 mod failure;
+mod left_open;
 mod produce_call;
 mod produce_run;
 mod producer;

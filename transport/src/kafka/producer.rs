@@ -16,6 +16,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::client::{Client, checked_error, text_of};
 use super::failure::Failure;
+use super::left_open::{FirstRecord, fingerprint};
 use super::produce_call::ProduceCall;
 use super::produce_run::ProduceRun;
 use crate::route::partition_of;
@@ -51,12 +52,17 @@ struct Topic {
 struct Queued {
     bytes: u64,
     records: u64,
+    /// The fingerprint of the first.
+    first: u32,
 }
 
 impl Topic {
-    fn note(&mut self, partition: u32, bytes: usize) {
+    fn note(&mut self, name: &str, partition: u32, record: &RecordRef<'_>) {
         if let Some(queued) = self.queued.get_mut(partition as usize) {
-            queued.bytes += bytes as u64;
+            if queued.records == 0 {
+                queued.first = fingerprint(name, partition, record.key, record.value);
+            }
+            queued.bytes += record.value.map_or(0, <[u8]>::len) as u64;
             queued.records += 1;
         }
     }
@@ -183,6 +189,21 @@ impl Producer {
         })
     }
 
+    /// Of the open transaction: the first record in each partition.
+    pub(super) fn first_records(&self) -> Vec<FirstRecord> {
+        let topics = self.topics();
+        let mut records = Vec::new();
+        for (name, topic) in topics.iter() {
+            let written = (0..).zip(&topic.queued).filter(|(_, queued)| queued.records > 0);
+            records.extend(written.map(|(partition, queued)| FirstRecord {
+                topic: name.clone(),
+                partition,
+                fingerprint: queued.first,
+            }));
+        }
+        records
+    }
+
     /// Delivers what was produced, for so long; the outcome shows at the transaction's end.
     pub(super) fn flush(&self, timeout_ms: u32) {
         // SAFETY: the handle is valid.
@@ -248,16 +269,16 @@ impl Producer {
     }
 
     /// Queues the records of `batch` from `from` on, each copied once, into the queue. Does not block.
-    pub(super) fn produce(&self, topic: &str, batch: &RecordBatch, from: Place) -> Result<Produced, Failure> {
+    pub(super) fn produce(&self, name: &str, batch: &RecordBatch, from: Place) -> Result<Produced, Failure> {
         let mut topics = self.topics();
         let topic = topics
-            .get_mut(topic)
+            .get_mut(name)
             .ok_or_else(|| Failure::of_code(Code::UnknownTopic))?;
         let one_by_one = !batch.may_times_be_of_append();
         let mut first = from.record;
         for (partition, records) in by_partition(batch, topic.partitions, from.partition) {
             let records = records.skip_while(|(at, _)| *at < first);
-            let queued = self.produce_to(topic, partition, records, one_by_one)?;
+            let queued = self.produce_to((name, &mut *topic), partition, records, one_by_one)?;
             if let Some(record) = queued {
                 return Ok(Produced::Until(Place { partition, record }));
             }
@@ -269,7 +290,7 @@ impl Producer {
     /// Queues records of one partition; the place in the batch of the first that is not queued where the queue is full.
     fn produce_to<'a>(
         &self,
-        topic: &mut Topic,
+        (name, topic): (&str, &mut Topic),
         partition: u32,
         records: impl Iterator<Item = (usize, RecordRef<'a>)>,
         one_by_one: bool,
@@ -277,7 +298,7 @@ impl Producer {
         let mut run = ProduceRun::new(topic.handle, partition);
         let mut call = ProduceCall::new(topic.handle, partition);
         for (at, record) in records {
-            topic.note(partition, record.value.map_or(0, <[u8]>::len));
+            topic.note(name, partition, &record);
             let alone = one_by_one || !record.headers.is_empty();
             if (alone || run.is_full())
                 && let Some(full) = run.flush()?
@@ -296,6 +317,21 @@ impl Producer {
             }
         }
         run.flush()
+    }
+}
+
+impl Producer {
+    /// Queues a record without key and value for one partition of a topic that is known.
+    pub(super) fn produce_empty(&self, topic: &str, partition: u32) -> Result<(), Failure> {
+        let topics = self.topics();
+        let topic = topics.get(topic).ok_or_else(|| Failure::of_code(Code::UnknownTopic))?;
+        let record = RecordRef {
+            key: None,
+            value: None,
+            timestamp_ms: 0,
+            headers: &[],
+        };
+        ProduceCall::new(topic.handle, partition).run(self.rk(), &record, false)
     }
 }
 

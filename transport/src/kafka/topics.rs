@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Topics of a cluster: made with sane settings, listed, looked up.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use highwater_core::transport::{Cleanup, TopicInfo, TopicSpec};
+use highwater_core::transport::{Cleanup, TopicInfo, TopicSpec, WriterId};
 use highwater_core::{Error, ErrorKind, Result};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -12,6 +13,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::consumer::{Consumer, blocking, let_go};
 use super::failure::{Failure, error};
+use super::left_open::OpenTransactions;
 use super::settings::KafkaSettings;
 use crate::failure::topic_not_found;
 
@@ -25,6 +27,9 @@ const BROKER_RECORD_BYTES: u32 = 1_048_588;
 pub(super) struct Topics {
     pub(super) settings: Arc<KafkaSettings>,
     consumer: Arc<Consumer>,
+    /// Sees uncommitted records too.
+    everything: Arc<Consumer>,
+    unsettled: Arc<Mutex<BTreeSet<(WriterId, String)>>>,
 }
 
 impl Topics {
@@ -32,7 +37,28 @@ impl Topics {
         let mut config = settings.consumer(&settings.client_id)?;
         config.remove("group.id");
         let consumer = Arc::new(Consumer::new(&config)?);
-        Ok(Topics { settings, consumer })
+        config.set("isolation.level", "read_uncommitted");
+        let everything = Arc::new(Consumer::new(&config)?);
+        Ok(Topics {
+            settings,
+            consumer,
+            everything,
+            unsettled: Arc::default(),
+        })
+    }
+
+    /// Asks what is open.
+    pub(super) fn open_transactions(&self) -> OpenTransactions<'_> {
+        OpenTransactions {
+            settings: &self.settings,
+            committed: &self.consumer,
+            all: &self.everything,
+        }
+    }
+
+    /// Topics of a writer in which a transaction was left open that the next writer must end before it writes anything.
+    pub(super) fn unsettled(&self) -> MutexGuard<'_, BTreeSet<(WriterId, String)>> {
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn limit(&self) -> Duration {

@@ -2,8 +2,9 @@
 //! Writers: one transactional producer each. What blocks runs on threads for such; a call that is dropped half-way leaves
 //! the writer to be opened again, never a guess.
 
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use highwater_core::checkpoint::Checkpoint;
@@ -11,50 +12,40 @@ use highwater_core::transport::{GroupId, Offsets, RecordBatch, Txn, Writer, Writ
 use highwater_core::{Error, Result};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
+use super::calls::{ABORT_FLUSH_MS, Calls, Phase};
 use super::checkpoints;
 use super::consumer::{blocking, let_go};
-use super::failure::{Failure, delivery_error, writer_error};
+use super::failure::{Failure, delivery_error};
+use super::left_open::{FirstRecord, must_be_ended_first};
 use super::producer::{Place, Produced, Producer};
-use super::settings::KafkaSettings;
 use super::topics::Topics;
 use crate::failure::{fenced, writer_is_done};
 use crate::stored_checkpoint;
 
 /// How long an append waits before it looks again for room in the queue, which empties at hundreds of bytes a microsecond.
-const FULL_QUEUE_WAIT: Duration = Duration::from_millis(1);
-/// One try of opening a writer; between tries, trouble with credentials is looked at.
-const INIT_SLICE_MS: u32 = 1_000;
+pub(super) const FULL_QUEUE_WAIT: Duration = Duration::from_millis(1);
 /// How long a writer that goes in the middle of a transaction tries to abort it, so that readers need not wait.
 const PARTING_ABORT_MS: u32 = 5_000;
-/// How long an abort waits for records to be delivered first.
-const ABORT_FLUSH_MS: u32 = 2_000;
-
-/// What may be done next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// A transaction may begin.
-    Ready,
-    /// A transaction is open.
-    Open,
-    /// A call was dropped or failed in a way that leaves it open what happened.
-    Done,
-    /// A newer writer took over.
-    Fenced,
-}
 
 pub(super) struct KafkaWriter {
     topics: Topics,
     id: WriterId,
     producer: Arc<Producer>,
     phase: Phase,
+    /// Not known before it is asked for, nor after an abort.
+    last: Option<LastCheckpoint>,
+    /// Topics in which nothing is open that must be ended before this writer writes.
+    settled: HashSet<String>,
 }
 
-/// What the blocking calls need.
-#[derive(Clone)]
-struct Calls {
-    producer: Arc<Producer>,
-    settings: Arc<KafkaSettings>,
-    id: WriterId,
+/// What the last checkpoint says about its transaction.
+#[derive(Default)]
+struct LastCheckpoint {
+    stored: Option<Vec<u8>>,
+    /// The first records of committed transactions that are open still.
+    carried: Vec<FirstRecord>,
+    /// Whether its first records were written down.
+    names_first_records: bool,
 }
 
 impl KafkaWriter {
@@ -77,6 +68,8 @@ impl KafkaWriter {
             id,
             producer,
             phase: Phase::Ready,
+            last: None,
+            settled: HashSet::new(),
         })
     }
 
@@ -96,6 +89,95 @@ impl KafkaWriter {
         }
     }
 
+    /// Reads the last checkpoint, and ends its transaction where the broker forgot to.
+    async fn look_back(&mut self) -> Result<Option<Checkpoint>> {
+        let mut last = self.last_record().await?;
+        if let Some(open) = &last
+            && let (true, Phase::Ready, Some(stored)) = (open.is_left_open, self.phase, open.stored.clone())
+        {
+            tracing::warn!(writer = %self.id.0, "the broker forgot to end the transaction of the last checkpoint; it is ended now");
+            let first_records = open.first_records.clone().unwrap_or_default();
+            self.end(move |calls| calls.write_again(&stored, &first_records))
+                .await?;
+            last = self.last_record().await?;
+        }
+        let Some(last) = last else {
+            self.last = Some(LastCheckpoint::default());
+            return Ok(None);
+        };
+        let (topics, first_records) = (self.topics.clone(), last.first_records.clone());
+        let names_first_records = first_records.is_some();
+        let carried = blocking(move || topics.open_transactions().of(first_records.unwrap_or_default())).await??;
+        self.last = Some(LastCheckpoint {
+            stored: last.stored.as_deref().map(<[u8]>::to_vec),
+            carried,
+            names_first_records,
+        });
+        last.checkpoint(&self.topics.settings)
+    }
+
+    async fn last_record(&self) -> Result<Option<checkpoints::Last>> {
+        let calls = self.calls();
+        blocking(move || checkpoints::read(&calls.settings, &calls.id)).await?
+    }
+
+    /// Makes a topic known, and ends what was left open there; see [`super::left_open`].
+    async fn settle(&mut self, topic: &str) -> Result<()> {
+        let partitions = self.topics.partitions(topic).await?;
+        if !self.producer.knows(topic) {
+            self.producer.learn(topic, partitions)?;
+        }
+        if self.last.is_none() {
+            self.look_back().await?;
+        }
+        if let Some(last) = self.last.as_ref().filter(|last| last.names_first_records) {
+            let places = (0..partitions).map(|partition| (topic.to_owned(), partition)).collect();
+            let topics = self.topics.clone();
+            let open = blocking(move || topics.open_transactions().among(places)).await??;
+            let is_carried = |partition: u32| {
+                let is_there = |one: &FirstRecord| (one.topic.as_str(), one.partition) == (topic, partition);
+                last.carried.iter().any(is_there)
+            };
+            let open = open.into_keys().map(|(_, partition)| partition);
+            let left: Vec<u32> = open.filter(|partition| !is_carried(*partition)).collect();
+            if !left.is_empty() {
+                self.end_left_open(topic, left).await?;
+            }
+        }
+        self.settled.insert(topic.to_owned());
+        Ok(())
+    }
+
+    async fn end_left_open(&mut self, topic: &str, partitions: Vec<u32>) -> Result<()> {
+        if !self.producer.first_records().is_empty() {
+            self.topics.unsettled().insert((self.id.clone(), topic.to_owned()));
+            return Err(must_be_ended_first(topic));
+        }
+        tracing::warn!(
+            topic,
+            ?partitions,
+            "transactions are open that nobody ends; they are aborted"
+        );
+        let name = topic.to_owned();
+        self.end(move |calls| calls.end_left_open(&name, &partitions)).await?;
+        self.begin_open()
+    }
+
+    fn begin_open(&mut self) -> Result<()> {
+        self.producer.begin().map_err(|failure| {
+            self.phase = Calls::phase_after(&failure);
+            self.calls().error(&failure, "begin a transaction")
+        })?;
+        self.phase = Phase::Open;
+        Ok(())
+    }
+
+    /// What was read of topics and of the last checkpoint is of no more use after an abort.
+    fn forget(&mut self) {
+        self.last = None;
+        self.settled.clear();
+    }
+
     /// Runs a call that ends the transaction. Dropped half-way, the writer is done.
     async fn end(&mut self, call: impl FnOnce(Calls) -> Result<(), (Error, Phase)> + Send + 'static) -> Result<()> {
         self.check()?;
@@ -108,139 +190,10 @@ impl KafkaWriter {
             }
             Err((error, phase)) => {
                 self.phase = phase;
+                self.forget();
                 Err(error)
             }
         }
-    }
-}
-
-impl Calls {
-    fn error(&self, failure: &Failure, doing: &str) -> Error {
-        writer_error(failure, doing, &self.id, &self.settings)
-    }
-
-    fn init(&self) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_millis(u64::from(self.settings.operation_timeout_ms));
-        loop {
-            let Err(failure) = self.producer.init(INIT_SLICE_MS) else {
-                return Ok(());
-            };
-            let again = failure.is_retriable && Instant::now() < deadline;
-            let failure = self.producer.client().explained(failure);
-            if !again || matches!(failure.code, Code::Authentication | Code::SSL) {
-                return Err(self.error(&failure, &format!("open writer \"{}\"", self.id.0)));
-            }
-        }
-    }
-
-    fn phase_after(failure: &Failure) -> Phase {
-        if failure.is_fenced() {
-            Phase::Fenced
-        } else {
-            Phase::Done
-        }
-    }
-
-    /// Aborts a transaction that has not failed. What was produced is delivered first: the coordinator answers to an abort
-    /// that overtakes the registration of the transaction's partitions (held up while the transaction before it is being
-    /// completed) that the state is invalid, and librdkafka takes that for fatal.
-    fn flush_and_abort(&self) -> Result<(), (Error, Phase)> {
-        self.producer.flush(ABORT_FLUSH_MS);
-        self.abort()
-    }
-
-    fn abort(&self) -> Result<(), (Error, Phase)> {
-        self.producer
-            .abort(self.settings.operation_timeout_ms)
-            .map_err(|failure| (self.error(&failure, "abort a transaction"), Self::phase_after(&failure)))
-    }
-
-    /// Aborts because of `failure` and gives the error that says why, the undelivered record before the rest.
-    fn give_up(&self, failure: &Failure, doing: &str) -> (Error, Phase) {
-        let undelivered = self.producer.undelivered();
-        let fenced_by = |failure: &Failure| failure.is_fenced();
-        if fenced_by(failure)
-            || undelivered
-                .as_ref()
-                .is_some_and(|undelivered| fenced_by(&undelivered.failure))
-        {
-            return (fenced(&self.id), Phase::Fenced);
-        }
-        // After a record that could not be delivered, librdkafka's sequence numbers have a gap: a new producer is surer.
-        let gap = undelivered.is_some();
-        let error = match undelivered {
-            Some(undelivered) => delivery_error(&undelivered.failure, &undelivered.topic, &self.settings),
-            None => self.error(failure, doing),
-        };
-        if failure.is_fatal {
-            return (error, Phase::Done);
-        }
-        match self.abort() {
-            Ok(()) => (error, if gap { Phase::Done } else { Phase::Ready }),
-            Err((second, Phase::Fenced)) => (second, Phase::Fenced),
-            Err((_, phase)) => (error, phase),
-        }
-    }
-
-    fn put_checkpoint(&self, stored: &[u8]) -> Result<(), (Error, Phase)> {
-        let mut batch = RecordBatch::default();
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let now_ms = now.map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
-        batch.push(Some(self.id.0.as_bytes()), Some(stored), now_ms, Vec::new());
-        let topic = &self.settings.checkpoint_topic;
-        let deadline = Instant::now() + Duration::from_millis(u64::from(self.settings.operation_timeout_ms));
-        loop {
-            match self.producer.produce(topic, &batch, Place::default()) {
-                Ok(Produced::All) => return Ok(()),
-                Ok(Produced::Until(_)) if Instant::now() < deadline => std::thread::sleep(FULL_QUEUE_WAIT),
-                Ok(Produced::Until(_)) => {
-                    return Err(self.give_up(&Failure::of_code(Code::OperationTimedOut), "write a checkpoint"));
-                }
-                Err(failure) => {
-                    let (error, phase) = self.give_up(&failure, "write a checkpoint");
-                    let too_large = failure.code == Code::MessageSizeTooLarge;
-                    return Err((
-                        if too_large {
-                            delivery_error(&failure, topic, &self.settings)
-                        } else {
-                            error
-                        },
-                        phase,
-                    ));
-                }
-            }
-        }
-    }
-
-    fn send_offsets(&self, group: &GroupId, offsets: &Offsets) -> Result<(), (Error, Phase)> {
-        let timeout_ms = self.settings.operation_timeout_ms;
-        let deadline = Instant::now() + Duration::from_millis(u64::from(timeout_ms));
-        loop {
-            let Err(failure) = self.producer.send_offsets(group, offsets, timeout_ms) else {
-                return Ok(());
-            };
-            if !failure.is_retriable || Instant::now() > deadline {
-                return Err(self.give_up(&failure, &format!("commit offsets of group \"{}\"", group.0)));
-            }
-        }
-    }
-
-    fn commit(&self, checkpoint: Option<Vec<u8>>, groups: &[(GroupId, Offsets)]) -> Result<(), (Error, Phase)> {
-        if let Some(stored) = checkpoint {
-            self.put_checkpoint(&stored)?;
-        }
-        groups
-            .iter()
-            .try_for_each(|(group, offsets)| self.send_offsets(group, offsets))?;
-        let Err(failure) = self.producer.commit(self.settings.operation_timeout_ms) else {
-            return Ok(());
-        };
-        let failure = self.producer.client().explained(failure);
-        if failure.requires_abort || failure.is_fatal || failure.is_fenced() {
-            return Err(self.give_up(&failure, "commit a transaction"));
-        }
-        // Whether it is committed only a new writer can find out.
-        Err((self.error(&failure, "commit a transaction"), Phase::Done))
     }
 }
 
@@ -248,20 +201,24 @@ impl Calls {
 impl Writer for KafkaWriter {
     async fn checkpoint(&mut self) -> Result<Option<Checkpoint>> {
         self.check()?;
-        let calls = self.calls();
-        blocking(move || checkpoints::read(&calls.settings, &calls.id)).await?
+        self.look_back().await
     }
 
     async fn begin(&mut self) -> Result<Box<dyn Txn + '_>> {
         if self.phase == Phase::Open {
+            self.forget();
             self.end(|calls| calls.flush_and_abort()).await?;
         }
         self.check()?;
-        self.producer.begin().map_err(|failure| {
-            self.phase = Calls::phase_after(&failure);
-            self.calls().error(&failure, "begin a transaction")
-        })?;
-        self.phase = Phase::Open;
+        self.begin_open()?;
+        let unsettled: Vec<String> = {
+            let mut unsettled = self.topics.unsettled();
+            let ours = unsettled.extract_if(.., |(id, _)| *id == self.id);
+            ours.map(|(_, topic)| topic).collect()
+        };
+        for topic in unsettled {
+            self.settle(&topic).await?;
+        }
         Ok(Box::new(KafkaTxn {
             writer: self,
             checkpoint: None,
@@ -307,9 +264,8 @@ impl Txn for KafkaTxn<'_> {
     /// A transaction whose append failed or was dropped half-way is only good for aborting.
     async fn append(&mut self, topic: &str, batch: &RecordBatch) -> Result<()> {
         self.writer.check()?;
-        if !self.writer.producer.knows(topic) {
-            let partitions = self.writer.topics.partitions(topic).await?;
-            self.writer.producer.learn(topic, partitions)?;
+        if !self.writer.settled.contains(topic) {
+            self.writer.settle(topic).await?;
         }
         let mut from = Place::default();
         loop {
@@ -340,10 +296,21 @@ impl Txn for KafkaTxn<'_> {
             checkpoint,
             groups,
         } = *self;
-        writer.end(move |calls| calls.commit(checkpoint, &groups)).await
+        // A transaction without a checkpoint of its own has the last one name its first records.
+        let last = writer.last.as_mut();
+        let carried = last.as_ref().map(|last| last.carried.clone()).unwrap_or_default();
+        let stored = match (last, checkpoint) {
+            (Some(last), Some(checkpoint)) => Some(last.stored.insert(checkpoint).clone()),
+            (Some(last), None) => last.stored.clone(),
+            (None, checkpoint) => checkpoint,
+        };
+        writer
+            .end(move |calls| calls.commit(stored.as_deref(), &carried, &groups))
+            .await
     }
 
     async fn abort(self: Box<Self>) -> Result<()> {
+        self.writer.forget();
         self.writer.end(|calls| calls.flush_and_abort()).await
     }
 }
