@@ -358,6 +358,7 @@ impl Decoder {
         if self.transaction.is_some() {
             return;
         }
+        self.ledger.read(keepalive.end);
         self.delivered = self.delivered.max(PgPosition(keepalive.end));
         match items.last_mut() {
             Some(LogItem::Progress(position)) => *position = self.delivered,

@@ -43,6 +43,7 @@ impl Decoder {
                 if !self.held.begin(prepared.xid, false) {
                     return Err(ProtocolError::malformed("Begin Prepare", "a transaction that is held already").into());
                 }
+                self.ledger.prepared(prepared.xid, prepared.prepare_lsn);
                 self.section = Section::Prepare(prepared.xid);
             }
             PgOutput::StreamPrepare(prepared) => self.prepared(prepared)?,
@@ -111,6 +112,7 @@ impl Decoder {
             return Err(outside("Commit"));
         };
         check_whole(&transaction)?;
+        self.ledger.read(end.0);
         if !transaction.delivered_before {
             self.delivered = end;
             items.push(LogItem::Commit {

@@ -67,6 +67,7 @@ use highwater_core::connector::LogReader;
 use highwater_core::position::{ResumePoint, RunId};
 use highwater_core::{Error, ErrorKind, Result};
 use lookup::RelationLookup;
+use prepared::PreparedLedger;
 use replay_source::ReplaySource;
 use server_end::ServerEnd;
 use spill::SpillFiles;
@@ -95,6 +96,8 @@ pub struct PgLogReader {
     /// When it was first asked since it last spoke.
     asked: Option<Instant>,
     status_due: bool,
+    /// Everything at or before is durable. The server may have to wait to be told; see [`prepared`].
+    durable: Option<PgPosition>,
     /// When the server is told that we live although there is nothing new to tell: a long replay reads nothing.
     tell_at: Instant,
 }
@@ -113,7 +116,7 @@ impl PgLogReader {
         let now = Instant::now();
         let position = start.position;
         let memory_bytes_max = usize::try_from(settings.spill.memory_bytes_max).unwrap_or(usize::MAX);
-        let decoder = Decoder::new(
+        let mut decoder = Decoder::new(
             settings.slot.name.clone(),
             run,
             selection,
@@ -121,6 +124,9 @@ impl PgLogReader {
             start,
             memory_bytes_max,
         );
+        if settings.slot.two_phase {
+            decoder.ledger = PreparedLedger::two_phase();
+        }
         let tell_at = now + Duration::from_millis(settings.heartbeat.interval_ms);
         Self {
             stream,
@@ -135,6 +141,7 @@ impl PgLogReader {
             ask_at: now,
             asked: None,
             status_due: false,
+            durable: None,
             tell_at,
         }
     }
@@ -257,6 +264,9 @@ impl PgLogReader {
         }
         if self.status_due || Instant::now() >= self.tell_at {
             self.stream.received(self.decoder.delivered().0);
+            if let Some(durable) = self.durable {
+                self.stream.acknowledged(self.decoder.acknowledgeable(durable));
+            }
             self.stream.send_status(false).await?;
             self.status_due = false;
             self.tell_at = Instant::now() + self.heartbeat();
@@ -285,7 +295,7 @@ impl LogReader for PgLogReader {
     }
 
     async fn acknowledge(&mut self, position: &PgPosition) -> Result<()> {
-        self.stream.acknowledged(self.decoder.acknowledgeable(*position));
+        self.durable = Some(*position);
         self.status_due = true;
         self.keep_in_touch().await
     }

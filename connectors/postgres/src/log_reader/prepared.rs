@@ -6,6 +6,9 @@
 //! our side yet. A restart asks for the log from there and passes over what was delivered; the checkpoint alone says what
 //! that is. Nothing has to be kept by us: the server keeps no more log for it than it would without `two_phase`, for its
 //! own restart position cannot pass an undecided transaction either.
+//!
+//! A connection knows of a prepare record once it has read it. What lies before the checkpoint is read again first, so
+//! nothing is acknowledged that this connection has not read, also where the checkpoint is far ahead of it.
 
 use crate::protocol::Lsn;
 use std::collections::HashMap;
@@ -17,9 +20,27 @@ pub(super) struct PreparedLedger {
     undecided: HashMap<u32, Lsn>,
     /// Delivered: where the prepare record lies, and where the record of the commit ends.
     committed: Vec<(Lsn, Lsn)>,
+    /// How far this connection has read; `None` where nothing is sent before its commit.
+    read: Option<Lsn>,
 }
 
 impl PreparedLedger {
+    /// That of a connection on which prepared transactions come, which has read nothing yet.
+    pub(super) fn two_phase() -> Self {
+        Self {
+            read: Some(Lsn::ZERO),
+            ..Self::default()
+        }
+    }
+
+    /// The connection has read the log up to `position`.
+    #[inline]
+    pub(super) fn read(&mut self, position: Lsn) {
+        if let Some(read) = &mut self.read {
+            *read = position.max(*read);
+        }
+    }
+
     pub(super) fn prepared(&mut self, xid: u32, prepare: Lsn) {
         self.undecided.insert(xid, prepare);
     }
@@ -43,7 +64,7 @@ impl PreparedLedger {
             .undecided
             .values()
             .chain(self.committed.iter().map(|(prepare, _)| prepare));
-        waiting.copied().fold(position, Lsn::min)
+        waiting.chain(&self.read).copied().fold(position, Lsn::min)
     }
 }
 
@@ -64,5 +85,18 @@ mod tests {
         assert_eq!(ledger.acknowledgeable(Lsn(100)), Lsn(30));
         ledger.rolled_back(2);
         assert_eq!(ledger.acknowledgeable(Lsn(101)), Lsn(101));
+    }
+
+    #[test]
+    fn what_lies_before_the_checkpoint_is_not_acknowledged_before_it_is_read_again() {
+        let mut ledger = PreparedLedger::two_phase();
+        assert_eq!(ledger.acknowledgeable(Lsn(50)), Lsn::ZERO);
+        ledger.read(Lsn(10));
+        assert_eq!(ledger.acknowledgeable(Lsn(50)), Lsn(10));
+        ledger.prepared(1, Lsn(20));
+        ledger.read(Lsn(60));
+        assert_eq!(ledger.acknowledgeable(Lsn(50)), Lsn(20));
+        ledger.rolled_back(1);
+        assert_eq!(ledger.acknowledgeable(Lsn(50)), Lsn(50));
     }
 }
