@@ -6,7 +6,7 @@ use std::time::Duration;
 use highwater_integration_tests::database::Database;
 use highwater_integration_tests::http;
 use highwater_integration_tests::workload::Workload;
-use highwater_testbed::{FaultProxy, Kafka, PgOptions, Postgres, Registry, wait};
+use highwater_testbed::{FaultProxy, Kafka, KafkaOptions, PgOptions, Postgres, Registry, wait};
 use serde_json::json;
 
 use crate::scene::{LIMIT, Scene, small_load};
@@ -121,6 +121,27 @@ async fn a_network_that_stalls_and_breaks_loses_nothing() {
     .unwrap_or_else(|error| panic!("{error}\n{}", process.err_tail()));
     proxy.heal();
     proxy.cut();
+    workload.wrote(100).await;
+    workload.stop().await;
+    scene.finish(&mut process).await;
+    scene.equals_the_journal(&workload).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_is_down_for_a_minute_is_waited_for() {
+    let server = Postgres::shared(17).await.unwrap();
+    let kafka = Kafka::start(KafkaOptions::default()).await.unwrap();
+    let registry = Registry::shared().await.unwrap();
+    let database = Database::of(&server);
+    let scene = Scene::kafka_at(database, "", &["w.*"], &kafka.bootstrap(), &registry.url()).await;
+    let mut workload = Workload::prepare(&scene.database, small_load(34)).await;
+    workload.write();
+    let mut process = scene.run();
+    scene.copied(&mut process).await;
+    kafka.kill9().await.unwrap();
+    tokio::time::sleep(OUTAGE).await;
+    assert!(process.is_running(), "it gave up:\n{}", process.err_tail());
+    kafka.restart().await.unwrap();
     workload.wrote(100).await;
     workload.stop().await;
     scene.finish(&mut process).await;
