@@ -52,6 +52,17 @@ build() {
   # Without a Debian mirror (Ubuntu) Postgres 15 and 17 come from npm.
   [ "$(. /etc/os-release; echo "$ID")" = debian ] || npm_client
   rust
+  claim_build_cache
+}
+
+# cargo takes what it built for current as long as no source is newer, wherever the sources lay. After a build of another
+# clone in the same directory all of ours are made newer.
+claim_build_cache() {
+  local claim=${CARGO_TARGET_DIR:-target}/clone
+  [ "$(cat "$claim" 2>/dev/null)" != "$PWD" ] || return 0
+  if [ -d "${claim%/*}" ]; then find . -path ./target -prune -o -path ./.git -prune -o -type f -exec touch -c {} +; fi
+  mkdir -p "${claim%/*}"
+  echo "$PWD" >"$claim"
 }
 
 npm_client() {
