@@ -11,9 +11,20 @@ pub(crate) enum Kind {
     /// A running capture that has caught up is asked for a copy.
     IncrementalSnapshot,
     /// A log full of changes is read to its end.
-    StreamDrain,
+    StreamDrain(Drain),
     /// Commits come one by one; how late are they?
     StreamLatency,
+}
+
+/// What a log is full of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Drain {
+    /// Inserts, 1,000 a transaction.
+    Inserts,
+    /// Updates, 1,000 a transaction.
+    Updates,
+    /// Inserts, all in one transaction.
+    HugeTransaction,
 }
 
 /// Where events go.
@@ -44,7 +55,9 @@ impl Case {
             Kind::Snapshot,
             Kind::SnapshotUnderLoad,
             Kind::IncrementalSnapshot,
-            Kind::StreamDrain,
+            Kind::StreamDrain(Drain::Inserts),
+            Kind::StreamDrain(Drain::Updates),
+            Kind::StreamDrain(Drain::HugeTransaction),
             Kind::StreamLatency,
         ];
         let both = |kind| [Target::Kafka, Target::Nothing].map(|target| Case { kind, target });
@@ -57,7 +70,9 @@ impl Case {
             Kind::Snapshot => "snapshot",
             Kind::SnapshotUnderLoad => "snapshot_under_load",
             Kind::IncrementalSnapshot => "incremental_snapshot",
-            Kind::StreamDrain => "stream_drain",
+            Kind::StreamDrain(Drain::Inserts) => "stream_drain",
+            Kind::StreamDrain(Drain::Updates) => "stream_updates",
+            Kind::StreamDrain(Drain::HugeTransaction) => "stream_huge_transaction",
             Kind::StreamLatency => "stream_latency_1000tps",
         };
         match self.target {
@@ -71,8 +86,8 @@ impl Case {
     pub(crate) fn cpu_s_per_million_max(self) -> Option<f64> {
         match (self.kind, self.target) {
             (Kind::StreamLatency, _) => None,
-            (Kind::StreamDrain, Target::Kafka) => Some(3.5),
-            (Kind::StreamDrain, Target::Nothing) => Some(2.0),
+            (Kind::StreamDrain(_), Target::Kafka) => Some(3.5),
+            (Kind::StreamDrain(_), Target::Nothing) => Some(2.0),
             (_, Target::Kafka) => Some(2.5),
             (_, Target::Nothing) => Some(1.0),
         }
@@ -86,11 +101,13 @@ mod tests {
     #[test]
     fn each_kind_runs_into_kafka_and_into_nothing_under_its_own_name() {
         let names: Vec<String> = Case::all().into_iter().map(Case::name).collect();
-        assert_eq!(names.len(), 10);
+        assert_eq!(names.len(), 14);
         for kind in [
             "snapshot",
             "snapshot_under_load",
             "stream_drain",
+            "stream_updates",
+            "stream_huge_transaction",
             "stream_latency_1000tps",
             "incremental_snapshot",
         ] {

@@ -4,6 +4,7 @@
 use highwater_testbed::Postgres;
 use tokio_postgres::Client;
 
+use crate::case::Drain;
 use crate::failure::Result;
 
 /// The schema of all tables of the bench, apart from what else a database holds.
@@ -21,6 +22,10 @@ pub(crate) struct Table(pub(crate) &'static str);
 pub(crate) const ITEMS: Table = Table("items");
 /// Filled while replication slots wait.
 pub(crate) const ORDERS: Table = Table("orders");
+/// Its rows are updated while replication slots wait.
+pub(crate) const ACCOUNTS: Table = Table("accounts");
+/// Filled by one transaction while replication slots wait.
+pub(crate) const GIANTS: Table = Table("giants");
 /// One row a commit, while its lateness is measured.
 pub(crate) const TICKS: Table = Table("ticks");
 
@@ -67,13 +72,29 @@ impl Table {
         }
         Ok(())
     }
+
+    /// Updates the rows with ids from 1 to `rows`, once each.
+    async fn update(self, client: &Client, rows: u64) -> Result<()> {
+        let sql = format!(
+            "UPDATE {} SET quantity = quantity + 1, updated_at = updated_at + interval '1 day' WHERE id BETWEEN $1 AND $2",
+            self.name()
+        );
+        let update = client.prepare(&sql).await?;
+        let mut from = 1;
+        while from <= rows {
+            let through = rows.min(from + TRANSACTION_ROWS - 1);
+            client.execute(&update, &[&(from as i64), &(through as i64)]).await?;
+            from = through + 1;
+        }
+        Ok(())
+    }
 }
 
 /// Makes the tables and fills the one to be copied.
 pub(crate) async fn create(server: &Postgres, rows: u64) -> Result<()> {
     let client = server.connect().await?;
     client.batch_execute(&format!("CREATE SCHEMA {SCHEMA}")).await?;
-    for table in [ITEMS, ORDERS, TICKS] {
+    for table in [ITEMS, ORDERS, ACCOUNTS, GIANTS, TICKS] {
         table.create(&client).await?;
     }
     ITEMS.fill(&client, rows, LOAD_ROWS).await?;
@@ -82,10 +103,32 @@ pub(crate) async fn create(server: &Postgres, rows: u64) -> Result<()> {
     Ok(client.batch_execute("CHECKPOINT").await?)
 }
 
-/// Writes `rows` rows into the log, 1,000 a transaction.
-pub(crate) async fn fill_log(server: &Postgres, rows: u64) -> Result<()> {
+/// The table whose changes a log is full of.
+pub(crate) fn table_of(drain: Drain) -> Table {
+    match drain {
+        Drain::Inserts => ORDERS,
+        Drain::Updates => ACCOUNTS,
+        Drain::HugeTransaction => GIANTS,
+    }
+}
+
+/// What must be there before slots wait for the changes.
+pub(crate) async fn prepare_log(server: &Postgres, drain: Drain, rows: u64) -> Result<()> {
     let client = server.connect().await?;
-    ORDERS.fill(&client, rows, TRANSACTION_ROWS).await?;
+    match drain {
+        Drain::Updates => ACCOUNTS.fill(&client, rows, LOAD_ROWS).await,
+        Drain::Inserts | Drain::HugeTransaction => Ok(()),
+    }
+}
+
+/// Writes `rows` changes into the log.
+pub(crate) async fn fill_log(server: &Postgres, drain: Drain, rows: u64) -> Result<()> {
+    let client = server.connect().await?;
+    match drain {
+        Drain::Inserts => ORDERS.fill(&client, rows, TRANSACTION_ROWS).await?,
+        Drain::Updates => ACCOUNTS.update(&client, rows).await?,
+        Drain::HugeTransaction => GIANTS.fill(&client, rows, rows).await?,
+    }
     Ok(client.batch_execute("CHECKPOINT").await?)
 }
 

@@ -143,7 +143,7 @@ mod tests {
             p50_ms: None,
             p99_ms: None,
             case: Case {
-                kind: Kind::StreamDrain,
+                kind: Kind::StreamDrain(crate::case::Drain::Inserts),
                 target: Target::Kafka,
             },
         }

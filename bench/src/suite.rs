@@ -7,10 +7,10 @@ use clap::Args;
 use highwater_testbed::{Kafka, KafkaOptions, PgOptions, Postgres};
 use tempfile::TempDir;
 
-use crate::case::{Case, Kind, Target};
+use crate::case::{Case, Drain, Kind, Target};
 use crate::child::{CaptureProcess, Question, Task};
 use crate::clock::seconds_between;
-use crate::dataset::{self, ITEMS, ORDERS, TICKS, Table};
+use crate::dataset::{self, ITEMS, TICKS, Table};
 use crate::failure::{Failure, Result};
 use crate::latency::{Latency, latency};
 use crate::limits::{self, Limit};
@@ -130,15 +130,14 @@ impl Suite {
     }
 
     async fn run(mut self, cases: &[Case]) -> Result<Vec<Figures>> {
-        let drains: Vec<Case> = cases
-            .iter()
-            .copied()
-            .filter(|case| case.kind == Kind::StreamDrain)
-            .collect();
+        let mut prepared = None;
         let mut results = Vec::new();
         for case in cases {
-            if Some(case) == drains.first() {
-                self.prepare_drains(&drains).await?;
+            if let Kind::StreamDrain(drain) = case.kind
+                && prepared != Some(drain)
+            {
+                self.prepare_drains(drain, cases).await?;
+                prepared = Some(drain);
             }
             eprintln!("bench: {}", case.name());
             let figures = self
@@ -154,14 +153,16 @@ impl Suite {
         Ok(results)
     }
 
-    /// Makes a slot for each drain and the limit, then fills the log for all of them.
-    async fn prepare_drains(&mut self, drains: &[Case]) -> Result<()> {
-        dataset::create_slot(&self.postgres, LIMIT_SLOT, ORDERS).await?;
-        for case in drains {
-            dataset::create_slot(&self.postgres, &case.name(), ORDERS).await?;
+    /// Makes a slot for each of the cases that read this log and for the limit, then fills the log for all of them.
+    async fn prepare_drains(&mut self, drain: Drain, cases: &[Case]) -> Result<()> {
+        let table = dataset::table_of(drain);
+        dataset::prepare_log(&self.postgres, drain, self.rows).await?;
+        dataset::create_slot(&self.postgres, LIMIT_SLOT, table).await?;
+        for case in cases.iter().filter(|case| case.kind == Kind::StreamDrain(drain)) {
+            dataset::create_slot(&self.postgres, &case.name(), table).await?;
         }
-        eprintln!("bench: writing {} rows while slots wait", self.rows);
-        dataset::fill_log(&self.postgres, self.rows).await?;
+        eprintln!("bench: writing {} changes while slots wait", self.rows);
+        dataset::fill_log(&self.postgres, drain, self.rows).await?;
         let limit = limits::receive_log(&self.postgres, LIMIT_SLOT, self.rows).await?;
         eprintln!("bench: {}: {:.0} rows/s", limit.name, limit.rows_per_s);
         self.receive = Some(limit);
@@ -173,7 +174,7 @@ impl Suite {
             Kind::Snapshot => self.snapshot(case).await?,
             Kind::SnapshotUnderLoad => self.snapshot_under_load(case).await?,
             Kind::IncrementalSnapshot => self.incremental_snapshot(case).await?,
-            Kind::StreamDrain => self.stream_drain(case).await?,
+            Kind::StreamDrain(drain) => self.stream_drain(case, dataset::table_of(drain)).await?,
             Kind::StreamLatency => self.stream_latency(case).await?,
         };
         dataset::drop_slot(&self.postgres, &case.name()).await?;
@@ -270,12 +271,12 @@ impl Suite {
         })
     }
 
-    async fn stream_drain(&self, case: Case) -> Result<Outcome> {
-        let mut capture = self.capture(case, ORDERS, false, self.rows).await?;
+    async fn stream_drain(&self, case: Case, table: Table) -> Result<Outcome> {
+        let mut capture = self.capture(case, table, false, self.rows).await?;
         let rows = self.rows;
         capture.wait_until("every row", |status| status.keys >= rows).await?;
         self.print_walsender().await?;
-        let status = self.ended(case, capture, ORDERS, rows).await?;
+        let status = self.ended(case, capture, table, rows).await?;
         exactly("changes from the log", status.log_events, rows)?;
         Ok(Outcome {
             status,
@@ -333,7 +334,7 @@ impl Suite {
     /// Starts the capture of a case, on a slot of the case's name.
     async fn capture(&self, case: Case, table: Table, snapshot: bool, id_max: u64) -> Result<CaptureProcess> {
         let name = case.name();
-        if case.kind != Kind::StreamDrain {
+        if !matches!(case.kind, Kind::StreamDrain(_)) {
             dataset::create_slot(&self.postgres, &name, table).await?;
         }
         let brokers = self.brokers(case);
