@@ -71,6 +71,7 @@ check: ## The fast loop: format, clippy, unit and simulation tests
 soak: setup ## The long run: many more seeds and rounds (SOAK_SEEDS, SOAK_ROUNDS)
 	HIGHWATER_SEEDS=$(SOAK_SEEDS) cargo test --release -p highwater-core -p highwater-simulation -- --nocapture
 	HIGHWATER_KILL_ROUNDS=$(SOAK_ROUNDS) cargo test --release -p highwater-integration-tests
+	HIGHWATER_POSTGRES_MAJORS=all cargo test --release -p highwater-postgres --test integration
 
 bench: ## Measure; SUITE=postgres writes target/bench/postgres.json, BENCH_ARGS are passed on
 	@scripts/setup.sh build java

@@ -12,6 +12,7 @@ use crate::protocol::data_row::parse_text_row;
 use crate::protocol::framing::{FRAME_BYTES_MAX, FrameBatch, FrameSplitter, HANDSHAKE_FRAME_BYTES_MAX};
 use crate::protocol::handshake::{Credentials, Handshake, Progress};
 use crate::protocol::{ProtocolError, ServerError};
+use crate::server_version::ServerVersion;
 use crate::settings::Settings;
 use crate::socket::Stream;
 use bytes::{Bytes, BytesMut};
@@ -45,6 +46,7 @@ pub struct Connection {
     frames: FrameSplitter,
     out: BytesMut,
     encrypted: bool,
+    server_version: ServerVersion,
 }
 
 impl Connection {
@@ -62,6 +64,7 @@ impl Connection {
             frames: FrameSplitter::new(HANDSHAKE_FRAME_BYTES_MAX),
             out: BytesMut::new(),
             encrypted,
+            server_version: ServerVersion(0),
         };
         let credentials = Credentials {
             user: settings.user.clone(),
@@ -83,6 +86,7 @@ impl Connection {
                 break;
             }
         }
+        connection.server_version = ServerVersion(handshake.server_major());
         connection.frames.set_frame_bytes_max(FRAME_BYTES_MAX);
         Ok(connection)
     }
@@ -90,6 +94,11 @@ impl Connection {
     /// Whether the connection is encrypted.
     pub fn is_encrypted(&self) -> bool {
         self.encrypted
+    }
+
+    /// The server's version, for what differs between versions.
+    pub fn server_version(&self) -> ServerVersion {
+        self.server_version
     }
 
     /// What is to be sent; [`Connection::flush`] sends it.

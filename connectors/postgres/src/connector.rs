@@ -8,7 +8,7 @@ use crate::log_reader::{PgLogReader, try_spill_directory};
 use crate::position::{PgPosition, XidEpoch};
 use crate::preflight;
 use crate::protocol::Lsn;
-use crate::protocol::replication::StartReplication;
+use crate::protocol::replication::{SlotOptions, StartReplication};
 use crate::publication::{add_to_publication, ensure_publication};
 use crate::query_connection::QueryConnection;
 use crate::replication_connection::ReplicationConnection;
@@ -70,6 +70,13 @@ impl PostgresConnector {
         }
     }
 
+    /// What a slot of ours is created with.
+    fn slot_options(&self) -> SlotOptions {
+        SlotOptions {
+            two_phase: self.settings.slot.two_phase,
+        }
+    }
+
     /// The position to start from: the checkpoint's where it can be kept, else the slot's, made now if it is missing.
     async fn start_position(
         &self,
@@ -89,7 +96,7 @@ impl PostgresConnector {
         let position = match slot {
             Some(slot) => slot.confirmed_flush.unwrap_or(Lsn::ZERO),
             None if self.settings.slot.create => {
-                let position = replication.create_slot(name, self.settings.slot.two_phase).await?;
+                let position = replication.create_slot(name, self.slot_options()).await?;
                 tracing::info!(slot = %name, %position, "replication slot created");
                 position
             }
@@ -152,6 +159,10 @@ impl SourceConnector for PostgresConnector {
         let what = "reading the next transaction id";
         let next = only_row(catalog.query(sql, &[], what).await?, what)?;
         let xids = XidEpoch::new(next.column::<FullXid>(0)?.0);
+        let version = replication.server_version();
+        if !version.sends_binary() {
+            replication.settle_text().await?;
+        }
         let command = StartReplication {
             slot: &self.settings.slot.name,
             // With prepared transactions, from where the server was acknowledged: those that were undecided then, or whose
@@ -159,6 +170,7 @@ impl SourceConnector for PostgresConnector {
             start: if options.two_phase { Lsn::ZERO } else { start.position.0 },
             publications: &[&self.settings.publication.name],
             options,
+            version,
         };
         let stream = replication.start(&command).await?;
         let (settings, selection) = (self.settings.clone(), self.selection.clone());

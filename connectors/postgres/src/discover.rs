@@ -6,6 +6,7 @@ use crate::publication::read_candidates;
 use crate::query_connection::QueryConnection;
 use crate::schema::{ShapeColumn, TableShape};
 use crate::selection::Selection;
+use crate::server_version::ServerVersion;
 use crate::settings::Settings;
 use crate::type_catalogue::{DEPTH_MAX, TYPES, TypeCatalogue};
 use crate::values::PgType;
@@ -36,21 +37,29 @@ macro_rules! shapes_of {
             " ORDER BY n.nspname, c.relname, a.attnum"
         )
     };
+    (published $row_filter:literal, $columns:literal) => {
+        shapes_of!(
+            $row_filter,
+            "pg_catalog.pg_publication_tables p \
+               JOIN pg_catalog.pg_namespace n ON n.nspname = p.schemaname \
+               JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename",
+            $columns,
+            "p.pubname = $1 AND ($2 IS NULL OR (p.schemaname = $2 AND p.tablename = $3))"
+        )
+    };
 }
 
 /// One row a published column. Parameters, all texts: publication, and schema and table or NULL for all tables.
-///
-/// Generated columns are left out as pgoutput leaves them out, which since version 18 the publication decides;
-/// `pg_publication_tables` lists them all the same up to version 15.
-pub(crate) const SHAPES: &str = shapes_of!(
-    "p.rowfilter",
-    "pg_catalog.pg_publication_tables p \
-       JOIN pg_catalog.pg_namespace n ON n.nspname = p.schemaname \
-       JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename",
-    "a.attname = ANY (p.attnames) \
-       AND (a.attgenerated = '' OR pg_catalog.current_setting('server_version_num')::int >= 160000)",
-    "p.pubname = $1 AND ($2 IS NULL OR (p.schemaname = $2 AND p.tablename = $3))"
-);
+pub(crate) fn shapes_sql(version: ServerVersion) -> &'static str {
+    if version.publishes_generated_columns() {
+        return shapes_of!(published "p.rowfilter", "a.attname = ANY (p.attnames)");
+    }
+    // Generated columns are left out as pgoutput leaves them out; `pg_publication_tables` lists them up to version 15.
+    if version.has_row_filters() {
+        return shapes_of!(published "p.rowfilter", "a.attname = ANY (p.attnames) AND a.attgenerated = ''");
+    }
+    shapes_of!(published "NULL::text", "a.attgenerated = ''")
+}
 
 /// The same for tables that are not published yet. Parameter: object ids.
 const UNPUBLISHED_SHAPES: &str = shapes_of!(
@@ -60,7 +69,7 @@ const UNPUBLISHED_SHAPES: &str = shapes_of!(
     "c.oid = ANY ($1)"
 );
 
-/// Folds the rows of [`SHAPES`] into tables.
+/// Folds the rows of [`shapes_sql`] into tables.
 pub(crate) fn shapes(rows: &[impl CatalogRow]) -> Result<Vec<TableShape>> {
     let mut tables: Vec<TableShape> = Vec::new();
     for row in rows {
@@ -106,7 +115,8 @@ pub async fn read_shapes(
     let (schema, table) = (table.map(|table| &table.schema), table.map(|table| &table.table));
     let parameters: [Parameter<'_>; 3] = [(&publication, Type::TEXT), (&schema, Type::TEXT), (&table, Type::TEXT)];
     let what = "reading the catalogue of published tables";
-    shapes(&connection.query(SHAPES, &parameters, what).await?)
+    let sql = shapes_sql(connection.server_version().await?);
+    shapes(&connection.query(sql, &parameters, what).await?)
 }
 
 /// The types that `columns` use.

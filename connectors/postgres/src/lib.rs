@@ -30,6 +30,7 @@ pub mod query_connection;
 pub mod replication_connection;
 pub mod schema;
 pub mod selection;
+pub mod server_version;
 pub mod settings;
 pub mod slot;
 pub mod socket;

@@ -8,6 +8,7 @@ use crate::catalog_row::Parameter;
 use crate::dial::{connecting, dial, in_time};
 use crate::failure::{query_error, session_error};
 use crate::protocol::handshake::Channel;
+use crate::server_version::{ServerVersion, major_of};
 use crate::settings::Settings;
 use crate::socket::Stream;
 use highwater_core::{Error, Result};
@@ -71,6 +72,11 @@ impl QueryConnection {
     /// has ended it.
     pub fn is_open(&self) -> bool {
         self.idle.as_ref().is_some_and(|session| !session.client.is_closed())
+    }
+
+    /// The server's version, for what differs between versions.
+    pub async fn server_version(&mut self) -> Result<ServerVersion> {
+        self.server_major().await.map(ServerVersion)
     }
 
     /// The session that stands ready, else a new one.
@@ -185,14 +191,6 @@ async fn drive(mut connection: tokio_postgres::Connection<Stream, Secured>, end:
     }
 }
 
-/// The digits at the head of a version: 15 of `15.8 (Debian 15.8-0+deb12u1)`; 0 where there are none.
-fn major_of(version: &str) -> u32 {
-    let end = version
-        .find(|character: char| !character.is_ascii_digit())
-        .unwrap_or(version.len());
-    version.get(..end).unwrap_or_default().parse().unwrap_or(0)
-}
-
 /// Tells tokio-postgres what its stream is secured with; [`dial`] has secured it.
 struct Dialled(Channel);
 
@@ -243,23 +241,5 @@ impl AsyncWrite for Secured {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_major_version_is_the_number_at_the_head() {
-        for (version, major) in [
-            ("15.8 (Debian 15.8-0+deb12u1)", 15),
-            ("17.0", 17),
-            ("18beta1", 18),
-            ("", 0),
-            ("x", 0),
-        ] {
-            assert_eq!(major_of(version), major, "{version}");
-        }
     }
 }

@@ -3,12 +3,14 @@
 
 use crate::connection::{Connection, Purpose, TextRow, server_failure};
 use crate::failure::{OBJECT_IN_USE, protocol_error, sqlstate};
+use crate::log_reader::text_rows::TEXT_FORM;
 use crate::protocol::framing::FrameBatch;
 use crate::protocol::replication::{
-    IDENTIFY_SYSTEM, POSTGRES_EPOCH_UNIX_US, SlotSnapshot, StartReplication, StatusUpdate, create_slot_command,
-    drop_slot_command,
+    IDENTIFY_SYSTEM, POSTGRES_EPOCH_UNIX_US, SlotOptions, SlotSnapshot, StartReplication, StatusUpdate,
+    create_slot_command, drop_slot_command,
 };
 use crate::protocol::{Lsn, ProtocolError};
+use crate::server_version::ServerVersion;
 use crate::settings::Settings;
 use highwater_core::{Error, ErrorKind, Result};
 use postgres_protocol::message::frontend;
@@ -45,6 +47,11 @@ impl ReplicationConnection {
         })
     }
 
+    /// The server's version, for what differs between versions.
+    pub fn server_version(&self) -> ServerVersion {
+        self.connection.server_version()
+    }
+
     /// Asks who the server is.
     pub async fn identify_system(&mut self) -> Result<SystemIdentity> {
         let what = "identifying the server";
@@ -57,9 +64,9 @@ impl ReplicationConnection {
     }
 
     /// Creates the slot and returns the position from which it sends every change. Waits for transactions that run now.
-    /// With `two_phase`, the slot sends prepared transactions before they are decided.
-    pub async fn create_slot(&mut self, name: &str, two_phase: bool) -> Result<Lsn> {
-        let command = create_slot_command(name, false, SlotSnapshot::Nothing, two_phase);
+    pub async fn create_slot(&mut self, name: &str, options: SlotOptions) -> Result<Lsn> {
+        let version = self.connection.server_version();
+        let command = create_slot_command(name, false, SlotSnapshot::Nothing, options, version);
         let what = format!("creating replication slot \"{name}\"");
         let rows = self.connection.batch(&command, &what).await?;
         first_row(&rows, 1, &what)
@@ -70,6 +77,14 @@ impl ReplicationConnection {
         let command = drop_slot_command(name, true);
         self.connection
             .batch(&command, &format!("dropping replication slot \"{name}\""))
+            .await
+            .map(|_| ())
+    }
+
+    /// Settles the text of values, for a server that sends no other form.
+    pub async fn settle_text(&mut self) -> Result<()> {
+        self.connection
+            .batch(TEXT_FORM, "setting up a stream of text")
             .await
             .map(|_| ())
     }
@@ -130,6 +145,11 @@ pub struct ReplicationStream {
 }
 
 impl ReplicationStream {
+    /// The server's version, for what differs between versions.
+    pub fn server_version(&self) -> ServerVersion {
+        self.connection.server_version()
+    }
+
     /// What this stream is doing, for messages.
     pub fn what(&self) -> &str {
         &self.what

@@ -34,10 +34,16 @@ impl SlotFacts {
 
 /// Reads a slot, if it exists.
 pub async fn read_slot(connection: &mut QueryConnection, name: &str) -> Result<Option<SlotFacts>> {
-    let sql = "SELECT plugin, database, active_pid, wal_status, confirmed_flush_lsn, two_phase \
-                 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1";
+    let two_phase = match connection.server_version().await?.has_two_phase_slots() {
+        true => "two_phase",
+        false => "false",
+    };
+    let sql = format!(
+        "SELECT plugin, database, active_pid, wal_status, confirmed_flush_lsn, {two_phase} \
+           FROM pg_catalog.pg_replication_slots WHERE slot_name = $1"
+    );
     let rows = connection
-        .query(sql, &[(&name, Type::TEXT)], "reading the replication slot")
+        .query(&sql, &[(&name, Type::TEXT)], "reading the replication slot")
         .await?;
     let Some(row) = rows.first() else { return Ok(None) };
     Ok(Some(SlotFacts {

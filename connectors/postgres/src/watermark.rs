@@ -4,6 +4,10 @@
 //! A mark is written in a transaction of its own, because the log delivers a transactional message as soon as its commit
 //! is flushed, where a non-transactional one waits for the WAL writer. The session does not wait for synchronous
 //! standbys (`synchronous_commit = local`): a mark need not survive a failover, the run does not either.
+//!
+//! A server of version 13 writes the same messages and does not deliver them. There the mark is the place of its message,
+//! which lies behind every commit that was made before, and the log passes it with the end of the message's own transaction,
+//! which is delivered although it is empty: also where nobody writes.
 
 use crate::catalog_row::{CatalogRow, FullXid, Parameter, only_row};
 use crate::position::PgPosition;
@@ -49,10 +53,12 @@ impl WatermarkWriter for PgWatermarkWriter {
         let content = encode_mark(&self.slot, self.run, mark);
         let sql = "SELECT pg_catalog.pg_logical_emit_message(true, $1, $2)";
         let parameters: [Parameter<'_>; 2] = [(&MARK_PREFIX, Type::TEXT), (&content, Type::TEXT)];
-        self.connection
-            .query(sql, &parameters, "writing a mark into the log")
-            .await?;
-        Ok(MarkPlace::InLog(mark))
+        let what = "writing a mark into the log";
+        let row = only_row(self.connection.query(sql, &parameters, what).await?, what)?;
+        if self.connection.server_version().await?.sends_messages() {
+            return Ok(MarkPlace::InLog(mark));
+        }
+        Ok(MarkPlace::AtPosition(PgPosition(row.column(0)?)))
     }
 
     async fn visibility_horizon(&mut self) -> Result<Option<u64>> {

@@ -2,11 +2,36 @@
 //! Every version that the test-bed pins, in one place. The exact minor of a Postgres major is what the
 //! Debian suite has today; it is printed when a server starts.
 
-/// The Postgres majors that the whole suite runs on.
+/// The Postgres majors that the suite cannot do without. Everything runs on them.
 pub const POSTGRES_MAJORS: [u16; 2] = [15, 17];
 
-/// The other majors, on which the main job is tested.
+/// The other majors. A test on one that is not to be had is counted as skipped.
 pub const POSTGRES_MAJORS_BESIDES: [u16; 4] = [13, 14, 16, 18];
+
+/// The environment variable that chooses the majors on which everything runs: `13,18`, or `all`.
+pub const CHOICE: &str = "HIGHWATER_POSTGRES_MAJORS";
+
+/// The majors on which everything runs: what [`CHOICE`] names, else [`POSTGRES_MAJORS`].
+///
+/// # Panics
+/// When the choice is neither `all` nor a list of pinned majors.
+pub fn chosen() -> Vec<u16> {
+    let choice = std::env::var(CHOICE).unwrap_or_default();
+    match choice.as_str() {
+        "" => POSTGRES_MAJORS.to_vec(),
+        "all" => all(),
+        list => {
+            let major = |text: &str| text.trim().parse().ok().filter(|major| postgres(*major).is_some());
+            let majors: Option<Vec<u16>> = list.split(',').map(major).collect();
+            majors.unwrap_or_else(|| panic!("{CHOICE}={list:?} is neither \"all\" nor a list of pinned majors"))
+        }
+    }
+}
+
+/// Every pinned major, the oldest first.
+pub fn all() -> Vec<u16> {
+    POSTGRES.iter().map(|pin| pin.major).collect()
+}
 
 /// Where a Postgres major comes from.
 #[derive(Debug, Clone, Copy)]

@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use highwater_integration_tests::journal_check::Extent;
 use highwater_integration_tests::workload::Workload;
+use highwater_testbed::{Postgres, skip};
 use serde_json::json;
 
 use crate::scene::{LIMIT, Scene, reads_sorted, small_load};
@@ -19,9 +21,7 @@ async fn captures_the_whole_history(scene: Scene, truncates: bool) {
     workload.stop().await;
     workload.verify_tables().await;
     scene.finish(&mut process).await;
-    let verdict = scene
-        .compared(&workload, highwater_integration_tests::journal_check::Extent::Whole)
-        .await;
+    let verdict = scene.compared(&workload, Extent::Whole).await;
     verdict.assert_right();
     assert!(
         verdict.log_events > 1_000 && verdict.reads > 1_000 && verdict.partial > 0,
@@ -37,6 +37,47 @@ async fn postgres_15_flows_into_the_embedded_transport() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_17_flows_into_the_embedded_transport() {
     captures_the_whole_history(Scene::of_major(17, "", &["w.*"]).await, true).await;
+}
+
+/// The other majors, one after the other: what differs between them lies in the connector, so a load that is small does.
+async fn smoke(major: u16) {
+    if let Err(error) = Postgres::shared(major).await {
+        return skip::counted(&format!("the main job on postgres {major}"), &error);
+    }
+    let scene = Scene::of_major(major, "", &["w.*"]).await;
+    let mut settings = small_load(43 + u64::from(major));
+    settings.rows = 150;
+    let mut workload = Workload::prepare(&scene.database, settings).await;
+    workload.write();
+    let mut process = scene.run();
+    scene.copied(&mut process).await;
+    workload.wrote(300).await;
+    workload.stop().await;
+    workload.verify_tables().await;
+    scene.finish(&mut process).await;
+    let verdict = scene.compared(&workload, Extent::Whole).await;
+    verdict.assert_right();
+    assert!(verdict.log_events > 200 && verdict.reads > 300, "{verdict:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_13_flows_into_the_embedded_transport() {
+    smoke(13).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_14_flows_into_the_embedded_transport() {
+    smoke(14).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_16_flows_into_the_embedded_transport() {
+    smoke(16).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_18_flows_into_the_embedded_transport() {
+    smoke(18).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

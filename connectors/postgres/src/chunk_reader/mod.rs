@@ -20,7 +20,7 @@ mod select;
 
 use crate::catalog_row::{Parameter, only_row};
 use crate::connection::{Connection, Purpose, server_failure};
-use crate::discover::{self, SHAPES};
+use crate::discover::{self, shapes_sql};
 use crate::failure::protocol_error;
 use crate::position::PgPosition;
 use crate::protocol::ProtocolError;
@@ -163,7 +163,8 @@ impl PgChunkReader {
             (&table.schema, Type::TEXT),
             (&table.table, Type::TEXT),
         ];
-        put_query(connection, SHAPES, &parameters, what)?;
+        let shapes = shapes_sql(connection.server_version());
+        put_query(connection, shapes, &parameters, what)?;
         put_query(connection, VIEW, &[], what)?;
         frontend::sync(connection.out());
         connection.flush().await?;

@@ -7,7 +7,7 @@ use crate::catalog_row::{CatalogRow, Parameter};
 use crate::protocol::pgoutput::Relation;
 use crate::query_connection::QueryConnection;
 use crate::schema::{ShapeColumn, TableShape};
-use crate::values::ValueForms;
+use crate::values::{PgType, ValueForms};
 use crate::{discover, schema};
 use highwater_core::{Error, Result};
 use std::sync::Arc;
@@ -71,7 +71,16 @@ async fn look_up(
     let schema = schema::build(relation.oid, &name, &columns, key, &types, forms)?;
     let text_columns = (0..=u16::MAX).zip(&columns).filter(|(_, column)| column.sent_as_text);
     let text_columns = text_columns.map(|(place, _)| place).collect();
-    Ok(CapturedRelation::new(relation, schema, text_columns))
+    let captured = CapturedRelation::new(relation, schema, text_columns);
+    if catalog.server_version().await?.sends_binary() {
+        return Ok(captured);
+    }
+    let read_as = |column: &ShapeColumn| match types.get(&column.type_oid) {
+        // Its text is what its decoder reads, as it is in a chunk.
+        Some(of) if of.sent_as_text().is_some() => Type::TEXT.oid(),
+        of => of.map_or(column.type_oid, PgType::beneath),
+    };
+    Ok(captured.with_text(columns.iter().map(read_as).collect()))
 }
 
 /// Asks for the SQL names of types that the catalogue's present columns do not show: the log is behind it.

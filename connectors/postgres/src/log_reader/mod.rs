@@ -8,6 +8,8 @@
 //!                                   | a relation message: the catalogue is asked for what the message lacks
 //! ```
 //!
+//! A server of version 13 sends values as text: [`text_rows`] gives them their binary form before they leave here.
+//!
 //! Everything that is read stays in the reader until it was appended, so that a dropped future loses nothing. Items are
 //! made by `decoder`, which does no I/O; this file waits: for bytes, for the catalogue, for a disk, for a time to ask the
 //! server how far it is.
@@ -52,6 +54,7 @@ mod replay_source;
 mod rows;
 mod server_end;
 mod spill;
+pub(crate) mod text_rows;
 
 use crate::failure::protocol_error;
 use crate::position::{PgPosition, XidEpoch};
@@ -74,6 +77,7 @@ use spill::SpillFiles;
 pub(crate) use spill::try_directory as try_spill_directory;
 use std::sync::Arc;
 use std::time::Duration;
+use text_rows::TextRows;
 use tokio::time::{Instant, timeout_at};
 
 /// The most items appended by one call of `next`.
@@ -87,6 +91,8 @@ pub struct PgLogReader {
     server_end: ServerEnd,
     settings: Arc<Settings>,
     decoder: Decoder,
+    /// Where the server sends text.
+    text: Option<TextRows>,
     batch: Option<FrameBatch>,
     spill: SpillFiles,
     replay: Option<ReplaySource>,
@@ -127,6 +133,7 @@ impl PgLogReader {
         if settings.slot.two_phase {
             decoder.ledger = PreparedLedger::two_phase();
         }
+        let text = (!stream.server_version().sends_binary()).then(|| TextRows::new(settings.clone()));
         let tell_at = now + Duration::from_millis(settings.heartbeat.interval_ms);
         Self {
             stream,
@@ -135,6 +142,7 @@ impl PgLogReader {
             spill: SpillFiles::new(&settings.spill),
             settings,
             decoder,
+            text,
             batch: None,
             replay: None,
             start: position,
@@ -147,8 +155,8 @@ impl PgLogReader {
     }
 
     /// Turns frames that lie ready into items.
-    async fn drain(&mut self, items: &mut Vec<LogItem<PgPosition>>) -> Result<()> {
-        let length_max = items.len() + ITEMS_MAX;
+    async fn drain(&mut self, items: &mut Items) -> Result<()> {
+        let length_max = sink(&mut self.text, items).len() + ITEMS_MAX;
         loop {
             self.spill.settle().await?;
             self.adopt_relation(items).await?;
@@ -174,11 +182,12 @@ impl PgLogReader {
     }
 
     /// Turns frames of the server into items.
-    fn run_batch(&mut self, items: &mut Vec<LogItem<PgPosition>>, length_max: usize) -> Result<Step> {
+    fn run_batch(&mut self, items: &mut Items, length_max: usize) -> Result<Step> {
         let Some(batch) = &mut self.batch else {
             return Ok(Step::Drained);
         };
         let what = self.stream.what();
+        let items = sink(&mut self.text, items);
         let step = self
             .decoder
             .run(batch, items, length_max, |body| stream_failure(body, what))
@@ -189,8 +198,8 @@ impl PgLogReader {
         Ok(step)
     }
 
-    /// Turns frames of the transaction that is replayed into items. Cancel-safe.
-    async fn replay_block(&mut self, items: &mut Vec<LogItem<PgPosition>>, length_max: usize) -> Result<Step> {
+    /// Turns frames of the transaction that is replayed into items. Cancel-safe. A server that sends text sends no pieces.
+    async fn replay_block(&mut self, items: &mut Items, length_max: usize) -> Result<Step> {
         let what = self.stream.what();
         let source = match &mut self.replay {
             Some(source) => source,
@@ -216,12 +225,15 @@ impl PgLogReader {
 
     /// Waits for the catalogue's word on a relation that the log announced, if one waits. The relation stays with the
     /// decoder, and the work in a task of its own, so that a dropped future neither loses nor repeats it.
-    async fn adopt_relation(&mut self, items: &mut Vec<LogItem<PgPosition>>) -> Result<()> {
+    async fn adopt_relation(&mut self, items: &mut Items) -> Result<()> {
         let Some(announced) = self.decoder.announced() else {
             return Ok(());
         };
         let captured = self.lookup.captured(announced).await?;
-        items.push(LogItem::Schema(captured.schema.clone()));
+        if let Some(text) = &mut self.text {
+            text.announce(captured.text_types());
+        }
+        sink(&mut self.text, items).push(LogItem::Schema(captured.schema.clone()));
         self.decoder.adopt(captured);
         Ok(())
     }
@@ -287,6 +299,9 @@ impl LogReader for PgLogReader {
         loop {
             self.keep_in_touch().await?;
             self.drain(items).await?;
+            if let Some(text) = &mut self.text {
+                text.translate(items).await?;
+            }
             if items.len() > before {
                 return Ok(());
             }
@@ -309,6 +324,13 @@ impl LogReader for PgLogReader {
             .get()
             .map(|end| end.0.saturating_sub(self.decoder.delivered().0.0))
     }
+}
+
+type Items = Vec<LogItem<PgPosition>>;
+
+/// Where items go: to the caller, or where they wait because their values are text.
+fn sink<'a>(text: &'a mut Option<TextRows>, items: &'a mut Items) -> &'a mut Items {
+    text.as_mut().map_or(items, TextRows::waiting)
 }
 
 /// Why frames could not become items.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::DecodeFailure;
 use super::labels::Enumerated;
+use super::text_rows::ColumnTypes;
 
 /// A captured table as its last relation message showed it.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(super) struct CapturedRelation {
     /// The columns that come as text, because the server has no binary form of their types.
     text_columns: Box<[u16]>,
     enumerated: Option<Box<Enumerated>>,
+    /// Where values come as text: the types that read it.
+    text: Option<ColumnTypes>,
 }
 
 impl CapturedRelation {
@@ -30,6 +33,7 @@ impl CapturedRelation {
             schema,
             text_columns,
             identity: relation.columns.iter().map(|column| column.identity).collect(),
+            text: None,
         }
     }
 
@@ -37,6 +41,17 @@ impl CapturedRelation {
     #[inline]
     pub(super) fn enumerated(&self) -> Option<&Enumerated> {
         self.enumerated.as_deref()
+    }
+
+    /// The same relation from a server that sends every value as text.
+    pub(super) fn with_text(mut self, types: ColumnTypes) -> Self {
+        self.text = Some(types);
+        self
+    }
+
+    /// The types that read its values' text.
+    pub(super) fn text_types(&self) -> ColumnTypes {
+        self.text.clone().unwrap_or_default()
     }
 
     pub(super) fn name_of(relation: &Relation) -> TableName {
@@ -98,7 +113,7 @@ impl CapturedRelation {
             }
             .into());
         }
-        if tuple.text_columns.is_empty() && self.text_columns.is_empty() {
+        if self.text.is_some() || (tuple.text_columns.is_empty() && self.text_columns.is_empty()) {
             return Ok(());
         }
         self.check_formats(tuple)

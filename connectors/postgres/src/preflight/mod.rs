@@ -12,15 +12,13 @@ use crate::publication::{read_candidates, read_publication, read_published};
 use crate::query_connection::QueryConnection;
 use crate::replication_connection::ReplicationConnection;
 use crate::selection::Selection;
+use crate::server_version::MAJOR_MIN;
 use crate::settings::Settings;
 use crate::slot::read_slot;
 use highwater_core::Result;
 use highwater_core::connector::{Finding, Severity};
 use server::ServerFacts;
 use std::sync::Arc;
-
-/// The oldest major version that is supported: publications have row filters and column lists since 15.
-pub const MAJOR_MIN: u32 = 15;
 
 /// Checks everything, in the order in which it is best mended. A server that cannot be reached, or that refuses the
 /// role, is an error and no finding.

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The server's settings and the role's own attributes.
 
-use super::{MAJOR_MIN, Mend, error};
+use super::{Mend, error};
 use crate::catalog_row::{CatalogRow, only_row};
 use crate::protocol::quoting::quote_identifier;
 use crate::query_connection::QueryConnection;
+use crate::server_version::MAJOR_MIN;
 use highwater_core::Result;
 use highwater_core::connector::Finding;
 
@@ -58,7 +59,7 @@ pub(super) fn too_old(major: u32) -> Finding {
     error(
         "server_version",
         what,
-        "row filters and column lists of publications exist since 15",
+        "transaction ids of 64 bits and publish_via_partition_root exist since 13",
     )
     .advice("upgrade the server")
 }

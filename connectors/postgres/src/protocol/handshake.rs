@@ -11,6 +11,7 @@
 //! knows the password: AuthenticationOk inside an unfinished exchange is an error.
 
 use super::{FieldReader, ProtocolError, ServerError};
+use crate::server_version::major_of;
 use bytes::BytesMut;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256};
@@ -94,6 +95,7 @@ pub struct Handshake {
     credentials: Credentials,
     channel: Channel,
     state: State,
+    server_major: u32,
 }
 
 impl std::fmt::Debug for Handshake {
@@ -139,7 +141,13 @@ impl Handshake {
             credentials,
             channel,
             state: State::Method,
+            server_major: 0,
         })
+    }
+
+    /// The server's major version; 0 before it named one.
+    pub fn server_major(&self) -> u32 {
+        self.server_major
     }
 
     /// Takes one message of the server; appends what is to be sent in answer.
@@ -152,8 +160,11 @@ impl Handshake {
             (b'R', _) => self.authentication(body, out).map(|()| Progress::Continue),
             (b'S', State::Parameters) => {
                 let mut reader = FieldReader::new("ParameterStatus", body);
-                reader.c_str("name")?;
-                reader.c_str("value")?;
+                let name = reader.c_str("name")?;
+                let value = reader.c_str("value")?;
+                if name == "server_version" {
+                    self.server_major = major_of(value);
+                }
                 Ok(Progress::Continue)
             }
             (b'K', State::Parameters) => {

@@ -5,6 +5,7 @@ use crate::stream_settings::{OriginFilter, StreamOptions, Streaming};
 
 use super::quoting::{quote_identifier, quote_replication_literal};
 use super::{FieldReader, Lsn, ProtocolError};
+use crate::server_version::ServerVersion;
 use bytes::{BufMut, BytesMut};
 
 /// Microseconds between 1970-01-01 and 2000-01-01, the server's epoch.
@@ -115,15 +116,23 @@ pub struct StartReplication<'a> {
     pub publications: &'a [&'a str],
     /// What the output plug-in is asked for.
     pub options: StreamOptions,
+    /// What the server has.
+    pub version: ServerVersion,
 }
 
 impl StartReplication<'_> {
-    /// The command's text: binary values, logical messages included. Only options that the server's version knows are
-    /// named.
+    /// The command's text: binary values and logical messages where the server has them. Only options that the server's
+    /// version knows are named.
     pub fn command(&self) -> String {
         // A list of quoted identifiers inside one literal, as SplitIdentifierString reads it.
         let names: Vec<String> = self.publications.iter().map(|name| quote_identifier(name)).collect();
         let mut more = String::new();
+        if self.version.sends_binary() {
+            more += ", \"binary\" 'true'";
+        }
+        if self.version.sends_messages() {
+            more += ", \"messages\" 'true'";
+        }
         match self.options.streaming {
             Streaming::Off => {}
             Streaming::On => more += ", \"streaming\" 'on'",
@@ -136,8 +145,7 @@ impl StartReplication<'_> {
             more += ", \"origin\" 'none'";
         }
         format!(
-            "START_REPLICATION SLOT {} LOGICAL {} (\"proto_version\" '{}', \"publication_names\" {}, \"binary\" 'true', \
-             \"messages\" 'true'{more})",
+            "START_REPLICATION SLOT {} LOGICAL {} (\"proto_version\" '{}', \"publication_names\" {}{more})",
             quote_identifier(self.slot),
             self.start,
             self.options.protocol_version,
@@ -155,17 +163,38 @@ pub enum SlotSnapshot {
     Export,
 }
 
-/// The text of the command that creates a logical pgoutput slot.
-pub fn create_slot_command(slot: &str, temporary: bool, snapshot: SlotSnapshot, two_phase: bool) -> String {
-    format!(
-        "CREATE_REPLICATION_SLOT {}{} LOGICAL \"pgoutput\" (SNAPSHOT '{}'{})",
-        quote_identifier(slot),
-        if temporary { " TEMPORARY" } else { "" },
-        match snapshot {
+/// What a slot is created with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SlotOptions {
+    /// It sends prepared transactions before they are decided. Since version 15.
+    pub two_phase: bool,
+}
+
+/// The text of the command that creates a logical pgoutput slot on a server of `version`.
+pub fn create_slot_command(
+    slot: &str,
+    temporary: bool,
+    snapshot: SlotSnapshot,
+    options: SlotOptions,
+    version: ServerVersion,
+) -> String {
+    let options = if version.has_slot_options() {
+        let snapshot = match snapshot {
             SlotSnapshot::Nothing => "nothing",
             SlotSnapshot::Export => "export",
-        },
-        if two_phase { ", TWO_PHASE true" } else { "" },
+        };
+        let two_phase = if options.two_phase { ", TWO_PHASE true" } else { "" };
+        format!("(SNAPSHOT '{snapshot}'{two_phase})")
+    } else {
+        match snapshot {
+            SlotSnapshot::Nothing => "NOEXPORT_SNAPSHOT".to_owned(),
+            SlotSnapshot::Export => "EXPORT_SNAPSHOT".to_owned(),
+        }
+    };
+    format!(
+        "CREATE_REPLICATION_SLOT {}{} LOGICAL \"pgoutput\" {options}",
+        quote_identifier(slot),
+        if temporary { " TEMPORARY" } else { "" },
     )
 }
 
@@ -236,7 +265,7 @@ mod tests {
 
     #[test]
     fn names_in_commands_are_quoted() {
-        let start = StartReplication {
+        let mut start = StartReplication {
             slot: "s\"x",
             start: Lsn(0x1_0000_0002),
             publications: &["a'b", "c\"d"],
@@ -246,19 +275,31 @@ mod tests {
                 two_phase: false,
                 origin: OriginFilter::Any,
             },
+            version: ServerVersion(17),
         };
         assert_eq!(
             start.command(),
             "START_REPLICATION SLOT \"s\"\"x\" LOGICAL 1/2 (\"proto_version\" '1', \"publication_names\" \
              '\"a''b\",\"c\"\"d\"', \"binary\" 'true', \"messages\" 'true')"
         );
+        start.version = ServerVersion(13);
+        assert!(
+            start.command().ends_with("'\"a''b\",\"c\"\"d\"')"),
+            "neither binary nor messages"
+        );
+        let create =
+            |version, options| create_slot_command("hw", true, SlotSnapshot::Export, options, ServerVersion(version));
         assert_eq!(
-            create_slot_command("hw", true, SlotSnapshot::Export, false),
+            create(15, SlotOptions::default()),
             "CREATE_REPLICATION_SLOT \"hw\" TEMPORARY LOGICAL \"pgoutput\" (SNAPSHOT 'export')"
         );
         assert_eq!(
-            create_slot_command("hw", false, SlotSnapshot::Nothing, true),
-            "CREATE_REPLICATION_SLOT \"hw\" LOGICAL \"pgoutput\" (SNAPSHOT 'nothing', TWO_PHASE true)"
+            create(15, SlotOptions { two_phase: true }),
+            "CREATE_REPLICATION_SLOT \"hw\" TEMPORARY LOGICAL \"pgoutput\" (SNAPSHOT 'export', TWO_PHASE true)"
+        );
+        assert_eq!(
+            create(14, SlotOptions::default()),
+            "CREATE_REPLICATION_SLOT \"hw\" TEMPORARY LOGICAL \"pgoutput\" EXPORT_SNAPSHOT"
         );
         assert_eq!(drop_slot_command("hw", true), "DROP_REPLICATION_SLOT \"hw\" WAIT");
     }
@@ -275,6 +316,7 @@ mod tests {
                 two_phase: true,
                 origin: OriginFilter::None,
             },
+            version: ServerVersion(17),
         };
         assert!(start.command().ends_with(
             "(\"proto_version\" '4', \"publication_names\" '\"p\"', \"binary\" 'true', \"messages\" 'true', \

@@ -100,4 +100,12 @@ impl PgType {
             _ => None,
         }
     }
+
+    /// The object id of the type that is no domain, beneath this one or itself.
+    pub fn beneath(&self) -> u32 {
+        match &self.form {
+            TypeForm::Domain { base, .. } => base.beneath(),
+            _ => self.oid,
+        }
+    }
 }

@@ -17,11 +17,11 @@ on_each_major!(
     chosen_keys_are_read_and_missing_ones_are_not,
     a_chunk_and_the_log_show_one_row_alike,
     the_view_lists_what_the_read_could_not_see,
-    what_the_log_filters_the_chunk_filters,
     a_schema_is_that_of_the_reads_own_snapshot,
     tables_that_cannot_be_read_are_named,
     a_table_is_split_into_even_parts,
 );
+on_each_major!(since 15; what_the_log_filters_the_chunk_filters);
 
 /// A reader once the publication is there.
 async fn reader(fixture: &Fixture, tables: &[&str]) -> PgChunkReader {

@@ -17,7 +17,6 @@ on_each_major!(
     a_value_that_did_not_change_is_left_out_and_never_null,
     a_schema_change_is_seen_at_its_own_position,
     a_label_that_is_added_to_an_enumeration_is_listed_before_the_first_row_that_has_it,
-    row_filters_and_column_lists_hold,
     a_table_is_added_while_the_log_runs,
     partitions_are_captured_as_their_table,
     a_large_transaction_arrives_whole,
@@ -26,6 +25,7 @@ on_each_major!(
     a_column_that_cannot_be_carried_is_refused_by_name,
     rows_of_rolled_back_transactions_never_come,
 );
+on_each_major!(since 15; row_filters_and_column_lists_hold);
 
 async fn changes_arrive_in_order_with_their_keys(major: u16) {
     let fixture = Fixture::new(major).await;

@@ -11,6 +11,7 @@ use highwater_postgres::PostgresConnector;
 use serde_json::{Value, json};
 
 on_each_major!(
+    since 14;
     a_large_transaction_comes_in_pieces_and_is_delivered_as_one_through_the_disk,
     interleaved_transactions_are_delivered_in_the_order_of_their_commits,
     parts_that_were_rolled_back_leave_nothing_and_the_count_is_that_of_a_whole_transaction,

@@ -154,6 +154,9 @@ async fn slots_are_mended_by_the_statements_printed(major: u16) {
         ("physical", "SELECT pg_create_physical_replication_slot('{}')"),
     ] {
         let name = format!("{}_{suffix}", fixture.slot());
+        if suffix == "two_phase" && major < 14 {
+            continue;
+        }
         fixture.sql(&statement.replace("{}", &name)).await;
         settings["slot"] = json!({"name": name});
         let found = errors(&connector(settings.clone())).await;

@@ -11,12 +11,13 @@ use highwater_postgres::{PgPosition, PostgresConnector};
 use serde_json::json;
 
 on_each_major!(
+    since 15;
     a_prepared_transaction_is_delivered_at_its_commit_with_and_without_two_phase,
     a_restart_between_prepare_and_commit_after_other_commits_loses_and_repeats_nothing,
     a_restart_between_a_commit_prepared_and_its_checkpoint_delivers_it_again,
     a_slot_with_two_phase_is_refused_unless_it_is_wanted,
-    origins_are_told_and_can_be_left_out,
 );
+on_each_major!(origins_are_told_and_can_be_left_out);
 
 fn two_phase(fixture: &Fixture) -> PostgresConnector {
     let mut settings = fixture.json(&["public.*"]);

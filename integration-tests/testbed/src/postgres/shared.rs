@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
@@ -11,6 +12,7 @@ use tokio_postgres::Client;
 use super::{PgOptions, Postgres};
 use crate::at_exit;
 use crate::error::{Error, Result};
+use crate::wait;
 
 /// A database of its own on a server that other tests of this binary use too.
 ///
@@ -21,6 +23,9 @@ pub struct TestDatabase {
     server: Arc<Postgres>,
     name: String,
 }
+
+/// The longest that sessions may take to end when they are told to.
+const SESSIONS_END_MAX: Duration = Duration::from_secs(60);
 
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
@@ -80,8 +85,17 @@ impl TestDatabase {
     async fn remove(server: &Postgres, name: &str) -> Result<()> {
         let admin = server.connect().await?;
         let failed = |e: tokio_postgres::Error| Error::during(format!("cannot remove {name}"), super::explain(&e));
-        let ended = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE datname = $1";
-        admin.execute(ended, &[&name]).await.map_err(failed)?;
+        // The form with a time limit, which waits, exists since 14 only.
+        let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = $1";
+        wait::until(
+            SESSIONS_END_MAX,
+            &format!("the end of the sessions of {name}"),
+            || async {
+                let left: i64 = admin.query_one(end, &[&name]).await.map_err(failed)?.get(0);
+                Ok((left == 0).then_some(()))
+            },
+        )
+        .await?;
         let slots = "SELECT count(pg_drop_replication_slot(slot_name)) FROM pg_replication_slots WHERE database = $1";
         admin.execute(slots, &[&name]).await.map_err(failed)?;
         admin
