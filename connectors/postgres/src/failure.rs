@@ -14,6 +14,8 @@ pub const OBJECT_NOT_IN_PREREQUISITE_STATE: &str = "55000";
 pub const UNDEFINED_OBJECT: &str = "42704";
 /// A table does not exist.
 pub const UNDEFINED_TABLE: &str = "42P01";
+/// The server broke a rule of its own.
+pub const INTERNAL_ERROR: &str = "XX000";
 /// The object exists already.
 pub const DUPLICATE_OBJECT: &str = "42710";
 

@@ -2,7 +2,7 @@
 //! The walsender's side of a connection: replication commands, then the stream.
 
 use crate::connection::{Connection, Purpose, TextRow, server_failure};
-use crate::failure::{OBJECT_IN_USE, protocol_error, sqlstate};
+use crate::failure::{INTERNAL_ERROR, OBJECT_IN_USE, protocol_error, sqlstate};
 use crate::log_reader::text_rows::TEXT_FORM;
 use crate::protocol::framing::FrameBatch;
 use crate::protocol::replication::{
@@ -195,7 +195,14 @@ fn first_row<T: FromStr>(rows: &[TextRow], column: usize, what: &str) -> Result<
 
 /// The error in an ErrorResponse that ended a stream.
 pub(crate) fn stream_failure(body: &[u8], what: &str) -> Error {
-    server_failure(body, what)
+    let error = server_failure(body, what);
+    match sqlstate(&error) {
+        Some(INTERNAL_ERROR) => error.with_fix(
+            "upgrade the server to its newest minor release; `streaming: off` avoids errors of some releases in large \
+             transactions that change tables and roll that back",
+        ),
+        _ => error,
+    }
 }
 
 /// Microseconds since 2000-01-01 UTC. The server only shows it.
@@ -204,4 +211,17 @@ fn postgres_now_us() -> i64 {
     i64::try_from(since_1970.as_micros())
         .unwrap_or(i64::MAX)
         .saturating_sub(POSTGRES_EPOCH_UNIX_US)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_inside_of_the_server_names_what_avoids_it() {
+        let fix = |body: &[u8]| stream_failure(body, "streaming").fix().map(str::to_owned);
+        let internal = fix(b"SERROR\0CXX000\0Mcould not map filenode\0\0").unwrap();
+        assert!(internal.contains("streaming: off"), "{internal}");
+        assert_eq!(fix(b"SERROR\0C57P01\0Mterminating\0\0"), None);
+    }
 }

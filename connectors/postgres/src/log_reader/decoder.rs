@@ -214,6 +214,8 @@ impl Decoder {
                 continue;
             }
             let data = match parse_stream_message(frame.body)? {
+                // Where an origin's name is not found, servers before version 15 send its message without content.
+                StreamMessage::XLogData(data) if data.payload.is_empty() => continue,
                 StreamMessage::XLogData(data) => data,
                 StreamMessage::Keepalive(keepalive) => {
                     self.keepalive(&keepalive, items);

@@ -7,7 +7,7 @@ use crate::catalog_row::{CatalogRow, Parameter};
 use crate::protocol::pgoutput::Relation;
 use crate::query_connection::QueryConnection;
 use crate::schema::{ShapeColumn, TableShape};
-use crate::values::{PgType, ValueForms};
+use crate::values::{PgType, TypeForm, ValueForms};
 use crate::{discover, schema};
 use highwater_core::{Error, Result};
 use std::sync::Arc;
@@ -75,12 +75,20 @@ async fn look_up(
     if catalog.server_version().await?.sends_binary() {
         return Ok(captured);
     }
-    let read_as = |column: &ShapeColumn| match types.get(&column.type_oid) {
-        // Its text is what its decoder reads, as it is in a chunk.
-        Some(of) if of.sent_as_text().is_some() => Type::TEXT.oid(),
-        of => of.map_or(column.type_oid, PgType::beneath),
-    };
-    Ok(captured.with_text(columns.iter().map(read_as).collect()))
+    let read_as = columns
+        .iter()
+        .map(|column| types.get(&column.type_oid).map_or(column.type_oid, read_as));
+    Ok(captured.with_text(read_as.collect()))
+}
+
+/// The type that reads the text of values of `of`. Where the text is what the decoder reads, that is `text`: a label that
+/// was renamed since is carried too.
+fn read_as(of: &PgType) -> u32 {
+    let of = of.beneath();
+    match &of.form {
+        TypeForm::Enum { .. } | TypeForm::Base { binary: false, .. } => Type::TEXT.oid(),
+        _ => of.oid,
+    }
 }
 
 /// Asks for the SQL names of types that the catalogue's present columns do not show: the log is behind it.

@@ -121,18 +121,7 @@ impl PgLogReader {
     ) -> Self {
         let now = Instant::now();
         let position = start.position;
-        let memory_bytes_max = usize::try_from(settings.spill.memory_bytes_max).unwrap_or(usize::MAX);
-        let mut decoder = Decoder::new(
-            settings.slot.name.clone(),
-            run,
-            selection,
-            xids,
-            start,
-            memory_bytes_max,
-        );
-        if settings.slot.two_phase {
-            decoder.ledger = PreparedLedger::two_phase();
-        }
+        let decoder = decoder_of(&settings, selection, start, xids, run);
         let text = (!stream.server_version().sends_binary()).then(|| TextRows::new(settings.clone()));
         let tell_at = now + Duration::from_millis(settings.heartbeat.interval_ms);
         Self {
@@ -331,6 +320,23 @@ type Items = Vec<LogItem<PgPosition>>;
 /// Where items go: to the caller, or where they wait because their values are text.
 fn sink<'a>(text: &'a mut Option<TextRows>, items: &'a mut Items) -> &'a mut Items {
     text.as_mut().map_or(items, TextRows::waiting)
+}
+
+/// A decoder of what the settings ask for.
+fn decoder_of(
+    settings: &Settings,
+    selection: Arc<Selection>,
+    start: ResumePoint<PgPosition>,
+    xids: XidEpoch,
+    run: RunId,
+) -> Decoder {
+    let memory_bytes_max = usize::try_from(settings.spill.memory_bytes_max).unwrap_or(usize::MAX);
+    let name = settings.slot.name.clone();
+    let mut decoder = Decoder::new(name, run, selection, xids, start, memory_bytes_max);
+    if settings.slot.two_phase {
+        decoder.ledger = PreparedLedger::two_phase();
+    }
+    decoder
 }
 
 /// Why frames could not become items.

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The server reads its own text, so that every type that has a binary form has it here too, and a key of the log equals
-//! the same key of a chunk byte by byte. Both sessions have the settings of [`TEXT_FORM`], on which the text of some types
+//! the same key of a chunk byte by byte; a `tsquery` alone may be another tree of the same query. Both sessions have the settings of [`TEXT_FORM`], on which the text of some types
 //! depends. Domains are read as the types beneath them: a row that is older than a domain's constraint is a row still.
 //!
 //! What is under way stays in [`TextRows`], so that a caller who drops the reader's future loses nothing.
@@ -279,7 +279,7 @@ fn unexpected(tag: u8, what: &str) -> Error {
     protocol_error(ProtocolError::Unexpected { tag, state }, what)
 }
 
-/// A type that no longer takes its own earlier text: an enum's label or a composite's attribute was changed meanwhile. The
+/// A type that no longer takes its own earlier text: a label inside an array or a composite's attribute was changed. The
 /// server's own words quote the value and are left out.
 fn refused(body: &[u8], place: Option<Place>, items: &Items, what: &str) -> Error {
     let code = ServerError::parse(body).map(|error| error.sqlstate).unwrap_or_default();
@@ -294,7 +294,7 @@ fn refused(body: &[u8], place: Option<Place>, items: &Items, what: &str) -> Erro
                 .with("sqlstate", code)
                 .with("table", table)
                 .with_scope(Scope::Table)
-                .with_fix("change the type back (an enum's label, a composite type's attribute), or upgrade the server: since version 14 values come in their binary form")
+                .with_fix("change the type back (a label inside an array, a composite type's attribute), or upgrade the server: since version 14 values come in their binary form")
         }
         _ => server_failure(body, what),
     }

@@ -101,11 +101,11 @@ impl PgType {
         }
     }
 
-    /// The object id of the type that is no domain, beneath this one or itself.
-    pub fn beneath(&self) -> u32 {
+    /// The type that is no domain, beneath this one or itself.
+    pub fn beneath(&self) -> &PgType {
         match &self.form {
             TypeForm::Domain { base, .. } => base.beneath(),
-            _ => self.oid,
+            _ => self,
         }
     }
 }

@@ -93,7 +93,7 @@ pub async fn open_from(connector: &PostgresConnector, from: Option<&ResumePoint<
 }
 
 /// Reads items until one satisfies `last`; progress is left out.
-pub async fn read_until(log: &mut PgLogReader, last: impl Fn(&Item) -> bool) -> Vec<Item> {
+pub async fn read_until(log: &mut PgLogReader, mut last: impl FnMut(&Item) -> bool) -> Vec<Item> {
     let mut found = Vec::new();
     let read = async {
         loop {
@@ -119,12 +119,15 @@ pub async fn read_until(log: &mut PgLogReader, last: impl Fn(&Item) -> bool) -> 
 
 /// Reads items up to and including the `count`th commit.
 pub async fn read_commits(log: &mut PgLogReader, count: usize) -> Vec<Item> {
-    let seen = std::cell::Cell::new(0);
+    let (mut seen, mut is_empty) = (0, true);
     read_until(log, |item| {
-        if matches!(item, LogItem::Commit { .. }) {
-            seen.set(seen.get() + 1);
+        match item {
+            LogItem::Change(_) => is_empty = false,
+            // Versions 13 and 14 send transactions without any change of a captured table too.
+            LogItem::Commit { .. } => seen += usize::from(!std::mem::replace(&mut is_empty, true)),
+            _ => {}
         }
-        seen.get() == count
+        seen == count
     })
     .await
 }

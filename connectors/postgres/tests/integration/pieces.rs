@@ -8,6 +8,8 @@ use highwater_core::connector::{LogReader, SourceConnector};
 use highwater_core::position::{InsideTransaction, ResumePoint};
 use highwater_core::{Class, ErrorKind};
 use highwater_postgres::PostgresConnector;
+use highwater_testbed::skip;
+use highwater_testbed::versions::POSTGRES_MAJORS;
 use serde_json::{Value, json};
 
 on_each_major!(
@@ -220,16 +222,22 @@ async fn a_rolled_back_transaction_in_pieces_is_never_seen(major: u16) {
     let fixture = fixture(major, "CREATE TABLE many (id int PRIMARY KEY, v text)").await;
     let mode = modes(major).last().unwrap();
     let mut log = open(&of_mode(&fixture, mode)).await;
-    fixture
-        .sql("BEGIN; INSERT INTO many SELECT i, repeat('y', 100) FROM generate_series(1, 5000) i; ROLLBACK")
-        .await;
+    // Rolled back when pieces were sent: since 18 the server sends none of one that it knows to be rolled back.
+    let writer = fixture.database.connect().await.unwrap();
+    let large = "BEGIN; INSERT INTO many SELECT i, repeat('y', 100) FROM generate_series(1, 5000) i";
+    writer.batch_execute(large).await.unwrap();
+    were_in_pieces(&fixture).await;
+    writer.batch_execute("ROLLBACK").await.unwrap();
     fixture.sql("INSERT INTO many VALUES (1, 'kept')").await;
     let items = read_commits(&mut log, 1).await;
     assert_eq!(lines(&items), ["Create many -> {id=1,v=kept}"]);
-    were_in_pieces(&fixture).await;
 }
 
 async fn shapes_inside_pieces_hold_for_their_rows_and_no_longer_than_their_part(major: u16) {
+    if !POSTGRES_MAJORS.contains(&major) {
+        let reason = "its minor release ends this stream by an error of its own";
+        return skip::counted(&format!("shapes inside pieces on postgres {major}"), &reason);
+    }
     let fixture = fixture(major, "CREATE TABLE many (id int PRIMARY KEY, v text)").await;
     let items = same_in_all_modes(&fixture, major, 3, async |fixture| {
         fixture.sql("INSERT INTO many VALUES (0, 'before')").await;

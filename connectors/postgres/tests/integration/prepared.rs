@@ -9,6 +9,7 @@ use highwater_core::connector::{LogReader, SourceConnector};
 use highwater_core::position::ResumePoint;
 use highwater_postgres::{PgPosition, PostgresConnector};
 use serde_json::json;
+use tokio_postgres::Client;
 
 on_each_major!(
     since 15;
@@ -17,7 +18,10 @@ on_each_major!(
     a_restart_between_a_commit_prepared_and_its_checkpoint_delivers_it_again,
     a_slot_with_two_phase_is_refused_unless_it_is_wanted,
 );
-on_each_major!(origins_are_told_and_can_be_left_out);
+on_each_major!(
+    origins_are_told_and_can_be_left_out,
+    a_transaction_whose_origin_has_no_name_is_delivered,
+);
 
 fn two_phase(fixture: &Fixture) -> PostgresConnector {
     let mut settings = fixture.json(&["public.*"]);
@@ -193,12 +197,7 @@ async fn origins_are_told_and_can_be_left_out(major: u16) {
     drop(open(&any).await);
     let origin = format!("origin of {}", fixture.database.name());
     let remote = fixture.database.connect().await.unwrap();
-    let set_up = format!(
-        "SELECT pg_replication_origin_create('{origin}'); SELECT pg_replication_origin_session_setup('{origin}'); \
-         BEGIN; SELECT pg_replication_origin_xact_setup('0/AB', now()); INSERT INTO movies VALUES (1, 'theirs'); COMMIT; \
-         SELECT pg_replication_origin_session_reset()"
-    );
-    remote.batch_execute(&set_up).await.unwrap();
+    write_of_origin(&remote, &origin, "INSERT INTO movies VALUES (1, 'theirs')").await;
     fixture.sql("INSERT INTO movies VALUES (2, 'ours')").await;
     let mut log = open(&any).await;
     let items = read_commits(&mut log, 2).await;
@@ -225,4 +224,34 @@ async fn origins_are_told_and_can_be_left_out(major: u16) {
     }
     let drop_origin = format!("SELECT pg_replication_origin_drop('{origin}')");
     remote.batch_execute(&drop_origin).await.unwrap();
+}
+
+/// Writes as replication from elsewhere does.
+async fn write_of_origin(remote: &Client, origin: &str, sql: &str) {
+    for statements in [
+        format!("SELECT pg_replication_origin_create('{origin}')"),
+        format!("SELECT pg_replication_origin_session_setup('{origin}')"),
+        format!("BEGIN; SELECT pg_replication_origin_xact_setup('0/AB', now()); {sql}; COMMIT"),
+        "SELECT pg_replication_origin_session_reset()".to_owned(),
+    ] {
+        remote.batch_execute(&statements).await.unwrap();
+    }
+}
+
+/// The origin is as old as the transaction, so servers before version 15 do not find its name.
+async fn a_transaction_whose_origin_has_no_name_is_delivered(major: u16) {
+    let fixture = fixture(major).await;
+    let connector = fixture.connector(&["public.*"]);
+    drop(open(&connector).await);
+    let origin = format!("new origin of {}", fixture.database.name());
+    let remote = fixture.database.connect().await.unwrap();
+    let statements = format!(
+        "SELECT pg_replication_origin_create('{origin}'); SELECT pg_replication_origin_session_setup('{origin}'); BEGIN; \
+         SELECT pg_replication_origin_xact_setup('0/AB', now()); INSERT INTO movies VALUES (1, 'theirs'); COMMIT; \
+         SELECT pg_replication_origin_session_reset(); SELECT pg_replication_origin_drop('{origin}')"
+    );
+    remote.batch_execute(&statements).await.unwrap();
+    let items = read_commits(&mut open(&connector).await, 1).await;
+    assert_eq!(lines(&items), ["Create movies -> {id=1,v=theirs}"]);
+    assert_eq!(changes(&items)[0].origin.is_none(), major < 15);
 }

@@ -202,7 +202,7 @@ const TYPES: &[Case] = &[
     ("tsquery", "any_query(g)", "v::tsquery"),
     (
         "pg_lsn",
-        "'0/0'::pg_lsn + (random() * 1e18)::bigint::numeric",
+        "format('%s/%s', to_hex((random() * 2e9)::int), to_hex((random() * 2e9)::int))::pg_lsn",
         "v::pg_lsn",
     ),
     ("xid8", "((random() * 9e18)::bigint::text)::xid8", "v::xid8"),
@@ -358,10 +358,11 @@ async fn every_type_in_its_own_form_reads_back_as_the_servers_value(major: u16) 
     compare_values(&Scene::new(Fixture::new(major).await, &types_of(major)).await).await;
 }
 
-/// The types of [`TYPES`] that `major` has: multiranges exist since 14.
+/// The types of [`TYPES`] for `major`. Version 13 has no multiranges, and what it reads of a query's text is another tree of
+/// the same query, so that log and chunk have the same text in other bytes.
 fn types_of(major: u16) -> Vec<Case> {
     let mut types = TYPES.to_vec();
-    types.retain(|(of, ..)| major >= 14 || !of.contains("multirange"));
+    types.retain(|(of, ..)| major >= 14 || !(of.contains("multirange") || *of == "tsquery"));
     types
 }
 

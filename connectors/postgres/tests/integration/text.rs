@@ -97,7 +97,7 @@ async fn a_type_that_no_longer_reads_its_text_on(major: u16) {
     fixture
         .sql(
             "CREATE TYPE mood AS ENUM ('dismal'); CREATE DOMAIN small AS int; \
-             CREATE TABLE people (id int PRIMARY KEY, mood mood, n small)",
+             CREATE TABLE people (id int PRIMARY KEY, moods mood[], n small)",
         )
         .await;
     let connector = fixture.connector(&["public.people"]);
@@ -115,7 +115,7 @@ async fn a_type_that_no_longer_reads_its_text_on(major: u16) {
         "a row that is older than a domain's constraint is a row still"
     );
     fixture
-        .sql("INSERT INTO people VALUES (2, 'dismal', 1); ALTER TYPE mood RENAME VALUE 'dismal' TO 'glum'")
+        .sql("INSERT INTO people VALUES (2, '{dismal}', 1); ALTER TYPE mood RENAME VALUE 'dismal' TO 'glum'")
         .await;
     let error = loop {
         if let Err(error) = log.next(&mut Vec::new()).await {
