@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -155,6 +156,21 @@ pub trait LogReader: Send {
     fn foreign_marks(&self) -> u64;
     /// How far the source is ahead, in bytes of its log, where it says so.
     fn lag_bytes(&self) -> Option<u64>;
+    /// What the source keeps of its log for us, where it says so.
+    fn retention(&self) -> Option<Retention> {
+        None
+    }
+}
+
+/// What a source keeps of its log until it was acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Bytes that it keeps.
+    pub kept_bytes: u64,
+    /// Bytes that may be written before it throws away what it keeps; `None` where there is no limit.
+    pub left_bytes: Option<u64>,
+    /// How long that takes at the pace of late if nothing is acknowledged; `None` without a limit, or if nothing is written.
+    pub left: Option<Duration>,
 }
 
 /// Which rows a chunk covers.

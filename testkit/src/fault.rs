@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use highwater_core::change::LogItem;
 use highwater_core::connector::{
-    Capabilities, Catalog, ChunkReader, ChunkRequest, ChunkRows, Finding, LogReader, SourceConnector, WatermarkWriter,
+    Capabilities, Catalog, ChunkReader, ChunkRequest, ChunkRows, Finding, LogReader, Retention, SourceConnector,
+    WatermarkWriter,
 };
 use highwater_core::position::{MarkId, MarkPlace, ResumePoint, RunId};
 use highwater_core::schema::{Key, TableName};
@@ -190,6 +191,10 @@ impl<L: LogReader> LogReader for Faulty<L> {
 
     fn lag_bytes(&self) -> Option<u64> {
         self.inner.lag_bytes()
+    }
+
+    fn retention(&self) -> Option<Retention> {
+        self.inner.retention()
     }
 }
 

@@ -151,6 +151,7 @@ impl<C: SourceConnector> Capture<C> {
             self.metrics.source_lag_seconds.set(lag_us as f64 / 1e6);
             self.observed.source_time_us = 0;
         }
+        self.metrics.set_retention(self.log.retention());
         self.metrics.queue_bytes.set(self.outbox.queued_bytes() as i64);
         self.metrics
             .checkpoint_age_seconds

@@ -9,6 +9,8 @@
 //! | `highwater_commits_total` | counter | commits | transactions committed |
 //! | `highwater_commit_seconds` | histogram | seconds | from the first append of a transaction to its commit |
 //! | `highwater_lag_bytes` | gauge | bytes | how far the source's log is ahead of what was read |
+//! | `highwater_source_kept_bytes` | gauge | bytes | log that the source keeps until it was acknowledged |
+//! | `highwater_source_left_hours` | gauge | hours | until the source throws that away, at the pace of late; infinite where it does not |
 //! | `highwater_source_lag_seconds` | gauge | seconds | age of the newest event at the moment it was encoded |
 //! | `highwater_checkpoint_age_seconds` | gauge | seconds | time since the last commit of a checkpoint |
 //! | `highwater_queue_bytes` | gauge | bytes | encoded and not yet taken by the transport |
@@ -30,6 +32,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
 
 use highwater_core::change::Op;
+use highwater_core::connector::Retention;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -52,6 +55,8 @@ pub struct Metrics {
     pub commits: Counter,
     pub commit_seconds: Histogram,
     pub lag_bytes: Gauge,
+    pub source_kept_bytes: Gauge,
+    pub source_left_hours: Gauge<f64, AtomicU64>,
     pub source_lag_seconds: Seconds,
     pub checkpoint_age_seconds: Seconds,
     pub queue_bytes: Gauge,
@@ -108,6 +113,8 @@ impl Metrics {
             commits: Counter::default(),
             commit_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             lag_bytes: Gauge::default(),
+            source_kept_bytes: Gauge::default(),
+            source_left_hours: Gauge::default(),
             source_lag_seconds: Seconds::default(),
             checkpoint_age_seconds: Seconds::default(),
             queue_bytes: Gauge::default(),
@@ -125,6 +132,7 @@ impl Metrics {
             leader: Gauge::default(),
             up: Gauge::default(),
         };
+        metrics.set_retention(None);
         metrics.register(&mut registry);
         Metrics { registry, ..metrics }
     }
@@ -135,6 +143,10 @@ impl Metrics {
         registry.register("commits", "Transactions committed", self.commits.clone());
         registry.register("commit_seconds", "Duration of a commit", self.commit_seconds.clone());
         registry.register("lag_bytes", "Source log ahead of the reader", self.lag_bytes.clone());
+        let kept = self.source_kept_bytes.clone();
+        registry.register("source_kept_bytes", "Source log kept for us", kept);
+        let left = self.source_left_hours.clone();
+        registry.register("source_left_hours", "Until the source throws it away", left);
         registry.register(
             "source_lag_seconds",
             "Age of the newest event",
@@ -194,6 +206,15 @@ impl Metrics {
         &self.events[op as usize]
     }
 
+    /// What the source keeps of its log; of one that does not say, nothing is kept and nothing is thrown away.
+    pub(crate) fn set_retention(&self, retention: Option<Retention>) {
+        let kept = retention.map_or(0, |of| of.kept_bytes);
+        let left = retention.and_then(|of| of.left);
+        self.source_kept_bytes.set(i64::try_from(kept).unwrap_or(i64::MAX));
+        self.source_left_hours
+            .set(left.map_or(f64::INFINITY, |left| left.as_secs_f64() / 3_600.0));
+    }
+
     /// Events of every kind so far.
     pub fn events_total(&self) -> u64 {
         self.events.iter().map(Counter::get).sum()
@@ -238,6 +259,23 @@ mod tests {
             })
             .collect();
         assert_eq!(exposed, documented());
+    }
+
+    #[test]
+    fn what_the_source_keeps_is_told_in_bytes_and_hours() {
+        let metrics = Metrics::new("shop");
+        let told = |name: &str, value: &str| {
+            let line = format!("highwater_source_{name}{{pipeline=\"shop\"}} {value}\n");
+            assert!(metrics.encode().contains(&line), "{line}\n{}", metrics.encode());
+        };
+        told("left_hours", "inf");
+        metrics.set_retention(Some(Retention {
+            kept_bytes: 7,
+            left_bytes: Some(9),
+            left: Some(std::time::Duration::from_secs(5_400)),
+        }));
+        told("kept_bytes", "7");
+        told("left_hours", "1.5");
     }
 
     #[test]

@@ -51,6 +51,7 @@ mod prepared;
 mod relation;
 mod relations;
 mod replay_source;
+mod retention;
 mod rows;
 mod server_end;
 mod spill;
@@ -66,7 +67,7 @@ use crate::selection::Selection;
 use crate::settings::Settings;
 use decoder::{Decoder, Step};
 use highwater_core::change::LogItem;
-use highwater_core::connector::LogReader;
+use highwater_core::connector::{LogReader, Retention};
 use highwater_core::position::{ResumePoint, RunId};
 use highwater_core::{Error, ErrorKind, Result};
 use lookup::RelationLookup;
@@ -312,6 +313,10 @@ impl LogReader for PgLogReader {
         self.server_end
             .get()
             .map(|end| end.0.saturating_sub(self.decoder.delivered().0.0))
+    }
+
+    fn retention(&self) -> Option<Retention> {
+        self.server_end.retention()
     }
 }
 

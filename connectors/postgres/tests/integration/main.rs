@@ -15,6 +15,7 @@ mod preflight;
 mod prepared;
 mod queries;
 mod resume;
+mod retention;
 mod round_trip;
 mod text;
 mod types;
