@@ -16,11 +16,11 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 /// So many that the broker is killed before it has told all of them.
-const PARTITIONS: u32 = 60;
-const KEYS: usize = 240;
+const PARTITIONS: u32 = 250;
+const KEYS: usize = 1_000;
 const TOPICS: [&str; 2] = ["left.open.one", "left.open.two"];
 /// The window between the decision and the marks is not hit each time.
-const TRIES: usize = 8;
+const TRIES: usize = 5;
 
 async fn connect(kafka: &Kafka) -> KafkaTransport {
     let settings = KafkaSettings {
