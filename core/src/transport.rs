@@ -61,7 +61,7 @@ pub struct TopicInfo {
 }
 
 /// Names a writer over its restarts: the connector task. Opening it again fences the one before.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct WriterId(pub String);
 
 /// A reader group.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Topics of a cluster: made with sane settings, listed, looked up.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ pub(super) struct Topics {
     consumer: Arc<Consumer>,
     /// Sees uncommitted records too.
     everything: Arc<Consumer>,
-    unsettled: Arc<Mutex<BTreeSet<(WriterId, String)>>>,
+    unsettled: Arc<Mutex<HashSet<(WriterId, String)>>>,
 }
 
 impl Topics {
@@ -57,7 +57,7 @@ impl Topics {
     }
 
     /// Topics of a writer in which a transaction was left open that the next writer must end before it writes anything.
-    pub(super) fn unsettled(&self) -> MutexGuard<'_, BTreeSet<(WriterId, String)>> {
+    pub(super) fn unsettled(&self) -> MutexGuard<'_, HashSet<(WriterId, String)>> {
         self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

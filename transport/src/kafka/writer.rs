@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use highwater_core::checkpoint::Checkpoint;
 use highwater_core::transport::{GroupId, Offsets, RecordBatch, Txn, Writer, WriterId};
 use highwater_core::{Error, Result};
@@ -41,7 +42,7 @@ pub(super) struct KafkaWriter {
 /// What the last checkpoint says about its transaction.
 #[derive(Default)]
 struct LastCheckpoint {
-    stored: Option<Vec<u8>>,
+    stored: Option<Bytes>,
     /// The first records of committed transactions that are open still.
     carried: Vec<FirstRecord>,
     /// Whether its first records were written down.
@@ -109,7 +110,7 @@ impl KafkaWriter {
         let names_first_records = first_records.is_some();
         let carried = blocking(move || topics.open_transactions().of(first_records.unwrap_or_default())).await??;
         self.last = Some(LastCheckpoint {
-            stored: last.stored.as_deref().map(<[u8]>::to_vec),
+            stored: last.stored.clone(),
             carried,
             names_first_records,
         });
@@ -213,7 +214,7 @@ impl Writer for KafkaWriter {
         self.begin_open()?;
         let unsettled: Vec<String> = {
             let mut unsettled = self.topics.unsettled();
-            let ours = unsettled.extract_if(.., |(id, _)| *id == self.id);
+            let ours = unsettled.extract_if(|(id, _)| *id == self.id);
             ours.map(|(_, topic)| topic).collect()
         };
         for topic in unsettled {
@@ -299,7 +300,7 @@ impl Txn for KafkaTxn<'_> {
         // A transaction without a checkpoint of its own has the last one name its first records.
         let last = writer.last.as_mut();
         let carried = last.as_ref().map(|last| last.carried.clone()).unwrap_or_default();
-        let stored = match (last, checkpoint) {
+        let stored = match (last, checkpoint.map(Bytes::from)) {
             (Some(last), Some(checkpoint)) => Some(last.stored.insert(checkpoint).clone()),
             (Some(last), None) => last.stored.clone(),
             (None, checkpoint) => checkpoint,
