@@ -34,10 +34,9 @@ impl Enumerated {
                 _ => None,
             })
             .collect();
-        let relation = || Arc::new(relation.clone());
         (!listed.is_empty()).then(|| {
             Box::new(Enumerated {
-                relation: relation(),
+                relation: Arc::new(relation.clone()),
                 listed,
             })
         })
