@@ -150,7 +150,7 @@ impl SourceConnector for PostgresConnector {
 
     async fn open_log(&self, from: Option<&ResumePoint<PgPosition>>, run: RunId) -> Result<PgLogReader> {
         let mut catalog = self.queries("highwater log catalog");
-        let options = self.stream_options(catalog.server_major().await?)?;
+        let options = self.stream_options(catalog.server_version().await?.0)?;
         // Before the slot: decoding looks the publication up as it was when each change was made.
         ensure_publication(&mut catalog, &self.settings, &self.selection).await?;
         let mut replication = ReplicationConnection::open(&self.settings).await?;

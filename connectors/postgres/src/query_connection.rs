@@ -60,23 +60,18 @@ impl QueryConnection {
         self.put_back(session, result, what)
     }
 
-    /// The server's major version; 0 when it named none.
-    pub async fn server_major(&mut self) -> Result<u32> {
+    /// The server's version, for what differs between versions; 0 when it named none.
+    pub async fn server_version(&mut self) -> Result<ServerVersion> {
         let session = self.take().await?;
-        let major = session.server_major;
+        let version = session.server_version;
         self.idle = Some(session);
-        Ok(major)
+        Ok(version)
     }
 
     /// Whether a session stands ready: not before the first statement, nor after one that broke it, nor once the server
     /// has ended it.
     pub fn is_open(&self) -> bool {
         self.idle.as_ref().is_some_and(|session| !session.client.is_closed())
-    }
-
-    /// The server's version, for what differs between versions.
-    pub async fn server_version(&mut self) -> Result<ServerVersion> {
-        self.server_major().await.map(ServerVersion)
     }
 
     /// The session that stands ready, else a new one.
@@ -117,7 +112,7 @@ struct Session {
     client: Client,
     driver: JoinHandle<()>,
     end: End,
-    server_major: u32,
+    server_version: ServerVersion,
 }
 
 impl Session {
@@ -140,13 +135,13 @@ impl Session {
             .connect_raw(stream, Dialled(channel))
             .await
             .map_err(|error| session_error(error, &what))?;
-        let server_major = major_of(connection.parameter("server_version").unwrap_or_default());
+        let server_version = ServerVersion(major_of(connection.parameter("server_version").unwrap_or_default()));
         let end = End::default();
         let session = Self {
             client,
             driver: tokio::spawn(drive(connection, end.clone())),
             end,
-            server_major,
+            server_version,
         };
         if !set_up.is_empty() {
             let done = session.client.batch_execute(set_up).await;

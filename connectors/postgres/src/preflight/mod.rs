@@ -24,7 +24,7 @@ use std::sync::Arc;
 /// role, is an error and no finding.
 pub async fn check(settings: &Arc<Settings>, selection: &Selection) -> Result<Vec<Finding>> {
     let mut connection = QueryConnection::new(settings.clone(), "highwater check", "");
-    let major = connection.server_major().await?;
+    let major = connection.server_version().await?.0;
     if major < MAJOR_MIN {
         return Ok(vec![server::too_old(major)]);
     }

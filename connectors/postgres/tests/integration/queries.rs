@@ -74,7 +74,7 @@ async fn a_refusal_tells_its_sqlstate_hides_values_and_keeps_the_session(major: 
 async fn every_session_is_set_up_and_named(major: u16) {
     let fixture = Fixture::new(major).await;
     let mut queries = queries(fixture.json(&["public.*"]));
-    assert_eq!(queries.server_major().await.unwrap(), u32::from(major));
+    assert_eq!(queries.server_version().await.unwrap().0, u32::from(major));
     let sql = "SELECT current_setting('statement_timeout'), current_setting('application_name')";
     let rows = queries.query(sql, &[], "reading settings").await.unwrap();
     assert_eq!(rows[0].column::<&str>(0).unwrap(), "77s");
