@@ -199,21 +199,21 @@ impl Committer {
         self.check_usable()?;
         self.tails.sync().inspect_err(|error| self.fail(error))?;
         let entries = [Entry::Synced, entry];
-        self.journal
-            .append(&entries, true)
-            .map_err(|failure| self.unwritten(failure))?;
+        self.append(&entries, true)?;
         self.publish(&entries)
     }
 
     /// Writes an entry and makes it true.
     fn note(&mut self, entry: Entry) -> Result<()> {
         self.check_usable()?;
-        self.append(std::slice::from_ref(&entry))?;
+        let sync = self.store.settings.fsync == Fsync::Commit;
+        self.append(std::slice::from_ref(&entry), sync)?;
         self.publish(&[entry])
     }
 
-    fn append(&mut self, entries: &[Entry]) -> Result<()> {
-        let sync = self.store.settings.fsync == Fsync::Commit;
+    fn append(&mut self, entries: &[Entry], sync: bool) -> Result<()> {
+        // The lock may be gone since the data was written: that took the disk's time, and a process can be stopped meanwhile.
+        self.lock.check()?;
         self.journal
             .append(entries, sync)
             .map_err(|failure| self.unwritten(failure))
@@ -257,6 +257,10 @@ impl Committer {
     }
 
     fn undo(&mut self, undo: Undo) {
+        // The files are another's by now, who has put aside what no commit names.
+        if self.lock.check().is_err() {
+            return;
+        }
         if let Err(error) = self.tails.undo(undo) {
             self.fail(&error);
         }
@@ -278,12 +282,9 @@ impl Committer {
             return;
         }
         let entries: Vec<Entry> = staged.iter().map(|staged| staged.entry.clone()).collect();
-        let synced = if self.store.settings.fsync == Fsync::Commit {
-            self.tails.sync()
-        } else {
-            Ok(())
-        };
-        match synced.and_then(|()| self.append(&entries)) {
+        let sync = self.store.settings.fsync == Fsync::Commit;
+        let synced = if sync { self.tails.sync() } else { Ok(()) };
+        match synced.and_then(|()| self.append(&entries, sync)) {
             Ok(()) => {
                 let published = self.publish(&entries);
                 for staged in staged {
@@ -308,6 +309,9 @@ impl Committer {
             self.fail(&error);
             return;
         }
+        if self.lock.check().is_err() {
+            return;
+        }
         match self.journal.append(&[Entry::Synced], true) {
             Ok(()) => {}
             Err((_, Some(second))) => self.fail(&second),
@@ -319,6 +323,9 @@ impl Committer {
     fn renew_journal(&mut self) {
         if let Err(error) = self.tails.sync() {
             self.fail(&error);
+            return;
+        }
+        if self.lock.check().is_err() {
             return;
         }
         let entries = self.store.state().entries();
