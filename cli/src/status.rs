@@ -40,6 +40,9 @@ fn text(status: &Status) -> String {
         .map_or("unknown".to_owned(), |lag| format!("{lag} bytes"));
     let _ = writeln!(text, "lag        {lag}, {:.3} s", status.source_lag_seconds);
     let _ = writeln!(text, "events     {}", status.events);
+    if let Some(overload) = &status.overload {
+        let _ = writeln!(text, "copies     wait, the source has enough to do: {overload}");
+    }
     if let Some(address) = status.admin {
         let _ = writeln!(text, "admin      http://{address}/status");
     }

@@ -160,6 +160,10 @@ pub trait LogReader: Send {
     fn retention(&self) -> Option<Retention> {
         None
     }
+    /// Why the source is to be spared further chunks for now: which of the user's limits it is past. The log is read on.
+    fn overload(&self) -> Option<Arc<str>> {
+        None
+    }
 }
 
 /// What a source keeps of its log until it was acknowledged.

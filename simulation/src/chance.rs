@@ -268,12 +268,13 @@ impl Life<'_> {
         let Some(&snapshot) = self.running.iter().next() else {
             return Ok(());
         };
-        let control = match self.rng.random_range(0..8) {
+        let control = match self.rng.random_range(0..9) {
             0..3 => Control::Pause(snapshot),
             3..6 => Control::Resume(snapshot),
             6 => Control::Throttle {
                 windows_max: self.rng.random_range(0..4),
             },
+            7 => Control::Spare(self.one_in(2)),
             _ => {
                 self.incomplete.extend(0..self.scenario.tables);
                 Control::Cancel(snapshot)

@@ -316,6 +316,7 @@ impl<'a> Life<'a> {
             self.step(Input::Control(Control::Resume(snapshot)))?;
         }
         self.step(Input::Control(Control::Throttle { windows_max: 4 }))?;
+        self.step(Input::Control(Control::Spare(false)))?;
         let again: Vec<usize> = std::mem::take(&mut self.incomplete).into_iter().collect();
         for number in again {
             let table = self.database.tables[number].name().clone();

@@ -4,6 +4,7 @@
 use crate::catalog_row::{CatalogRow, FullXid, only_row};
 use crate::chunk_reader::PgChunkReader;
 use crate::discover::read_catalog;
+use crate::log_reader::overload::check_privilege;
 use crate::log_reader::{PgLogReader, try_spill_directory};
 use crate::position::{PgPosition, XidEpoch};
 use crate::preflight;
@@ -24,6 +25,10 @@ use highwater_core::schema::TableName;
 use highwater_core::source_block::SourceBlock;
 use highwater_core::{Error, ErrorKind, Result};
 use std::sync::Arc;
+
+/// Statements about the catalogue and the publication take milliseconds; one that does not is given up and tried again, so
+/// that it neither hangs for ever nor stands in a lock's queue.
+const TIME_OUTS: &str = "SET statement_timeout = '120s'; SET lock_timeout = '30s'";
 
 /// One Postgres database.
 #[derive(Debug)]
@@ -47,7 +52,7 @@ impl PostgresConnector {
     }
 
     fn queries(&self, application_name: &'static str) -> QueryConnection {
-        QueryConnection::new(self.settings.clone(), application_name, "")
+        QueryConnection::new(self.settings.clone(), application_name, TIME_OUTS)
     }
 
     /// What the server is asked for. Where nobody asked for large transactions ahead of their commit and they have no
@@ -151,6 +156,7 @@ impl SourceConnector for PostgresConnector {
     async fn open_log(&self, from: Option<&ResumePoint<PgPosition>>, run: RunId) -> Result<PgLogReader> {
         let mut catalog = self.queries("highwater log catalog");
         let options = self.stream_options(catalog.server_version().await?.0)?;
+        check_privilege(&mut catalog, &self.settings.throttle, &self.settings.user).await?;
         // Before the slot: decoding looks the publication up as it was when each change was made.
         ensure_publication(&mut catalog, &self.settings, &self.selection).await?;
         let mut replication = ReplicationConnection::open(&self.settings).await?;
@@ -174,7 +180,7 @@ impl SourceConnector for PostgresConnector {
         };
         let stream = replication.start(&command).await?;
         let (settings, selection) = (self.settings.clone(), self.selection.clone());
-        Ok(PgLogReader::new(stream, catalog, settings, selection, start, xids, run))
+        Ok(PgLogReader::new(stream, catalog, settings, selection, start, xids, run).await)
     }
 
     async fn open_chunks(&self) -> Result<PgChunkReader> {

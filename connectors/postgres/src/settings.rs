@@ -52,6 +52,9 @@ pub struct Settings {
     /// How tables are copied.
     #[serde(default)]
     pub chunks: ChunkSettings,
+    /// When copies wait for the server to have less to do.
+    #[serde(default)]
+    pub throttle: ThrottleSettings,
     /// When large transactions are sent; the best that the server has where it is not set.
     #[serde(default)]
     pub streaming: Option<Streaming>,
@@ -261,6 +264,26 @@ impl Default for ChunkSettings {
             statement_timeout_ms: 600_000,
             lock_timeout_ms: 30_000,
         }
+    }
+}
+
+/// When copies wait for the server to have less to do: while one of these is passed no further chunk is read. The log is
+/// read on. Nothing is limited that is not set.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ThrottleSettings {
+    /// Sessions of other programs that run a statement.
+    pub active_sessions_max: Option<u64>,
+    /// Sessions that wait for a lock.
+    pub lock_waits_max: Option<u64>,
+    /// How late the latest standby of the server shows what is committed, in milliseconds.
+    pub replica_lag_max_ms: Option<u64>,
+}
+
+impl ThrottleSettings {
+    /// Whether nothing is limited.
+    pub fn is_off(&self) -> bool {
+        self.active_sessions_max.is_none() && self.lock_waits_max.is_none() && self.replica_lag_max_ms.is_none()
     }
 }
 

@@ -23,8 +23,8 @@ use tokio_postgres::types::Type;
 pub const MARK_PREFIX: &str = "highwater.mark";
 /// The form of a mark's content.
 const MARK_VERSION: &str = "1";
-/// Run on each session of the writer.
-const SET_UP: &str = "SET synchronous_commit = local";
+/// Run on each session of the writer. A mark that takes longer is written anew.
+const SET_UP: &str = "SET synchronous_commit = local; SET statement_timeout = '60s'";
 
 /// Writes the marks of one run.
 #[derive(Debug)]

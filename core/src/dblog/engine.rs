@@ -82,6 +82,8 @@ pub struct Engine<P> {
     pub(super) orphans: HashSet<ChunkId>,
     pub(super) finished: VecDeque<SnapshotProgress>,
     pub(super) turn: usize,
+    /// The source has enough to do: no window begins.
+    pub(super) spared: bool,
     pub(super) quiet: bool,
     // The other two ways.
     pub(super) remembered: Remembered<P>,
@@ -130,6 +132,7 @@ impl<P: Position> Engine<P> {
             orphans: HashSet::new(),
             finished: VecDeque::new(),
             turn: 0,
+            spared: false,
             quiet: reconcile == Reconcile::Window,
             remembered: Remembered::new(position.clone(), settings.remembered_keys_max),
             spilled: Spilled::new(),

@@ -65,6 +65,9 @@ pub enum Control {
         /// The new maximum.
         windows_max: u32,
     },
+    /// Whether to read no further chunks because the source has enough to do. Windows that are open still close, and what
+    /// a person asked for stays as it is.
+    Spare(bool),
 }
 
 /// One thing that happened. `P` is the connector's position.

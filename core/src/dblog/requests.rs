@@ -126,6 +126,7 @@ impl<P: Position> Engine<P> {
                 self.end_copies(actions);
             }
             Control::Throttle { windows_max } => self.settings.windows_max = windows_max,
+            Control::Spare(spared) => self.spared = spared,
         }
     }
 
@@ -151,6 +152,9 @@ impl<P: Position> Engine<P> {
     }
 
     fn has_room(&self) -> bool {
+        if self.spared {
+            return false;
+        }
         let reads = self.windows.iter().filter(|window| window.is_reading()).count() + self.orphans.len();
         self.windows.len() < self.settings.windows_max as usize && reads < self.settings.reads_max.max(1) as usize
     }

@@ -232,6 +232,7 @@ impl Stage {
             ["pause", id] => self.step(Input::Control(Control::Pause(SnapshotId(number(id)?)))),
             ["resume", id] => self.step(Input::Control(Control::Resume(SnapshotId(number(id)?)))),
             ["cancel", id] => self.step(Input::Control(Control::Cancel(SnapshotId(number(id)?)))),
+            ["spare", spared] => self.step(Input::Control(Control::Spare(spared == &"on"))),
             ["throttle", max] => self.step(Input::Control(Control::Throttle {
                 windows_max: number(max)? as u32,
             })),

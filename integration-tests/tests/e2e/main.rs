@@ -18,5 +18,6 @@ mod flow_secure;
 mod flow_wire;
 mod kill;
 mod kill_zombie;
+mod kind;
 mod scene;
 mod workload_journal;

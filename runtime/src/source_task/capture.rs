@@ -11,7 +11,7 @@ use highwater_core::clock::Clock;
 use highwater_core::connector::{Catalog, LogReader, SourceConnector};
 use highwater_core::dblog::action::Action;
 use highwater_core::dblog::engine::Engine;
-use highwater_core::dblog::input::Input;
+use highwater_core::dblog::input::{Control, Input};
 use highwater_core::schema::TableName;
 use highwater_core::transport::Transport;
 use highwater_core::{Class, Error, ErrorKind, Result};
@@ -188,6 +188,7 @@ impl<C: SourceConnector> Capture<C> {
             self.observed.acknowledged = Some(position.to_string());
         }
         self.commit_now().await?;
+        self.spare_source().await?;
         self.step(Input::Retry).await?;
         self.request_first_copies().await
     }
@@ -291,12 +292,27 @@ impl<C: SourceConnector> Capture<C> {
             self.next_horizon = now + HORIZON_EVERY;
             self.workers.horizon();
         }
+        self.spare_source().await?;
         self.observe(now);
         if self.retry_at.is_none_or(|at| now >= at) {
             self.retry_at = None;
             self.step(Input::Retry).await?;
         }
         Ok(())
+    }
+
+    /// Begins or ends to hold back chunks, as the source has enough to do or not.
+    async fn spare_source(&mut self) -> Result<()> {
+        let overload = self.log.overload();
+        let before = std::mem::replace(&mut self.observed.overload, overload.clone());
+        if before.is_some() == overload.is_some() {
+            return Ok(());
+        }
+        match overload {
+            Some(reason) => tracing::warn!(%reason, "the source has enough to do: copies wait, the log is read on"),
+            None => tracing::info!("the source has less to do: copies go on"),
+        }
+        self.step(Input::Control(Control::Spare(before.is_none()))).await
     }
 
     /// Asks the engine for a checkpoint of this very moment, which may lie inside a transaction.

@@ -27,6 +27,8 @@ pub(super) struct Observed {
     copies: HashMap<TableName, (Instant, u64)>,
     foreign_marks: u64,
     rereads: u64,
+    /// Why the source is spared further chunks.
+    pub(super) overload: Option<Arc<str>>,
 }
 
 impl Observed {
@@ -43,6 +45,7 @@ impl Observed {
             copies: HashMap::new(),
             foreign_marks: 0,
             rereads: 0,
+            overload: None,
         }
     }
 
@@ -113,6 +116,7 @@ impl<C: SourceConnector> Capture<C> {
         let at_us = self.clock.now_us();
         let events = self.metrics.events_total();
         let acknowledged = self.observed.acknowledged.clone();
+        let overload = self.observed.overload.as_deref().map(str::to_owned);
         self.board.update(|status| {
             status.read_position = Some(position);
             if acknowledged.is_some() {
@@ -122,6 +126,7 @@ impl<C: SourceConnector> Capture<C> {
             status.source_lag_seconds = lag_seconds;
             status.events = events;
             status.windows_open = windows_open;
+            status.overload = overload;
             for (name, table) in tables {
                 let shown = status.tables.entry(name).or_default();
                 let events = shown.events + table.events;
@@ -152,6 +157,9 @@ impl<C: SourceConnector> Capture<C> {
             self.observed.source_time_us = 0;
         }
         self.metrics.set_retention(self.log.retention());
+        self.metrics
+            .source_overloaded
+            .set(self.observed.overload.is_some().into());
         self.metrics.queue_bytes.set(self.outbox.queued_bytes() as i64);
         self.metrics
             .checkpoint_age_seconds

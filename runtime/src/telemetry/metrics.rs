@@ -11,6 +11,7 @@
 //! | `highwater_lag_bytes` | gauge | bytes | how far the source's log is ahead of what was read |
 //! | `highwater_source_kept_bytes` | gauge | bytes | log that the source keeps until it was acknowledged |
 //! | `highwater_source_left_hours` | gauge | hours | until the source throws that away, at the pace of late; infinite where it does not |
+//! | `highwater_source_overloaded` | gauge | | 1 while the source is spared further chunks: a limit of its settings is passed |
 //! | `highwater_source_lag_seconds` | gauge | seconds | age of the newest event at the moment it was encoded |
 //! | `highwater_checkpoint_age_seconds` | gauge | seconds | time since the last commit of a checkpoint |
 //! | `highwater_queue_bytes` | gauge | bytes | encoded and not yet taken by the transport |
@@ -57,6 +58,7 @@ pub struct Metrics {
     pub lag_bytes: Gauge,
     pub source_kept_bytes: Gauge,
     pub source_left_hours: Gauge<f64, AtomicU64>,
+    pub source_overloaded: Gauge,
     pub source_lag_seconds: Seconds,
     pub checkpoint_age_seconds: Seconds,
     pub queue_bytes: Gauge,
@@ -115,6 +117,7 @@ impl Metrics {
             lag_bytes: Gauge::default(),
             source_kept_bytes: Gauge::default(),
             source_left_hours: Gauge::default(),
+            source_overloaded: Gauge::default(),
             source_lag_seconds: Seconds::default(),
             checkpoint_age_seconds: Seconds::default(),
             queue_bytes: Gauge::default(),
@@ -147,6 +150,8 @@ impl Metrics {
         registry.register("source_kept_bytes", "Source log kept for us", kept);
         let left = self.source_left_hours.clone();
         registry.register("source_left_hours", "Until the source throws it away", left);
+        let overloaded = self.source_overloaded.clone();
+        registry.register("source_overloaded", "Source spared further chunks", overloaded);
         registry.register(
             "source_lag_seconds",
             "Age of the newest event",

@@ -102,6 +102,9 @@ pub struct Status {
     pub events: u64,
     /// Windows open.
     pub windows_open: u64,
+    /// Why no further chunks are read for now: the source's limits that are passed.
+    #[serde(default)]
+    pub overload: Option<String>,
     /// By table: `schema.table`.
     pub tables: BTreeMap<String, TableStatus>,
     /// Copies that run, then those that ended last.

@@ -47,6 +47,7 @@ mod held;
 mod labels;
 mod landmarks;
 mod lookup;
+pub(crate) mod overload;
 mod prepared;
 mod relation;
 mod relations;
@@ -111,7 +112,7 @@ pub struct PgLogReader {
 
 impl PgLogReader {
     /// A reader over a stream that was just started.
-    pub(crate) fn new(
+    pub(crate) async fn new(
         stream: ReplicationStream,
         catalog: QueryConnection,
         settings: Arc<Settings>,
@@ -121,6 +122,8 @@ impl PgLogReader {
         run: RunId,
     ) -> Self {
         let now = Instant::now();
+        let mut server_end = ServerEnd::watch(settings.clone());
+        server_end.load_known().await;
         let position = start.position;
         let decoder = decoder_of(&settings, selection, start, xids, run);
         let text = (!stream.server_version().sends_binary()).then(|| TextRows::new(settings.clone()));
@@ -128,7 +131,7 @@ impl PgLogReader {
         Self {
             stream,
             lookup: RelationLookup::new(catalog, settings.publication.name.clone(), settings.values.clone()),
-            server_end: ServerEnd::watch(settings.clone()),
+            server_end,
             spill: SpillFiles::new(&settings.spill),
             settings,
             decoder,
@@ -317,6 +320,10 @@ impl LogReader for PgLogReader {
 
     fn retention(&self) -> Option<Retention> {
         self.server_end.retention()
+    }
+
+    fn overload(&self) -> Option<Arc<str>> {
+        self.server_end.overload()
     }
 }
 

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How far the server's log is and what it keeps of it for the slot, asked for now and then by a task of its own: the
-//! stream itself does not say it.
+//! How far the server's log is, what it keeps of it for the slot, and whether the server has enough to do: asked for now and
+//! then by a task of its own, for the stream itself does not say it.
 
+use super::overload::Load;
 use super::retention::{Notice, SlotState, Watch};
 use crate::catalog_row::{CatalogRow, Parameter, only_row};
 use crate::protocol::Lsn;
 use crate::query_connection::QueryConnection;
-use crate::settings::Settings;
+use crate::settings::{Settings, ThrottleSettings};
 use highwater_core::Result;
 use highwater_core::connector::Retention;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
 /// How often the server is asked.
-const INTERVAL: Duration = Duration::from_secs(2);
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// A question that takes longer is given up: nothing waits for it, and a server that is busy is not to be held up by it.
 const SET_UP: &str = "SET statement_timeout = '10s'";
@@ -27,17 +28,20 @@ const STATE: &str = "\
     SELECT l.end, s.restart_lsn, s.safe_wal_size FROM (SELECT pg_catalog.pg_current_wal_flush_lsn()) l (\"end\") \
       LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = $1";
 
-/// The end of the server's log and what it keeps of it, as of a moment ago.
-#[derive(Debug, Clone, Copy)]
+/// What the server said a moment ago.
+#[derive(Debug, Clone, Default)]
 struct Known {
-    end: Lsn,
+    end: Option<Lsn>,
     retention: Option<Retention>,
+    /// Whether it was asked what it is doing, or is never to be asked.
+    asked_load: bool,
+    overload: Option<Arc<str>>,
 }
 
 /// Knows how far the server's log is.
 #[derive(Debug)]
 pub(super) struct ServerEnd {
-    known: watch::Receiver<Option<Known>>,
+    known: watch::Receiver<Known>,
     asking: JoinHandle<()>,
 }
 
@@ -45,19 +49,30 @@ impl ServerEnd {
     /// Begins to ask, over a connection of its own. A failure leaves the last answer standing: the stream finds out by
     /// itself when the server is gone.
     pub(super) fn watch(settings: Arc<Settings>) -> Self {
-        let (told, known) = watch::channel(None);
+        let (told, known) = watch::channel(Known {
+            asked_load: settings.throttle.is_off(),
+            ..Known::default()
+        });
         let asking = tokio::spawn(ask(settings, told));
         Self { known, asking }
     }
 
     pub(super) fn get(&self) -> Option<Lsn> {
-        let known = *self.known.borrow();
-        known.map(|known| known.end).filter(|end| end.is_valid())
+        self.known.borrow().end.filter(|end| end.is_valid())
     }
 
     pub(super) fn retention(&self) -> Option<Retention> {
-        let known = *self.known.borrow();
-        known.and_then(|known| known.retention)
+        self.known.borrow().retention
+    }
+
+    /// Waits for the first answer about what the server is doing, where there are limits to it.
+    pub(super) async fn load_known(&mut self) {
+        // The task that asks lives as long as `self`.
+        let _ = self.known.wait_for(|known| known.asked_load).await;
+    }
+
+    pub(super) fn overload(&self) -> Option<Arc<str>> {
+        self.known.borrow().overload.clone()
     }
 }
 
@@ -67,8 +82,9 @@ impl Drop for ServerEnd {
     }
 }
 
-async fn ask(settings: Arc<Settings>, told: watch::Sender<Option<Known>>) {
+async fn ask(settings: Arc<Settings>, told: watch::Sender<Known>) {
     let slot = settings.slot.name.clone();
+    let limits = settings.throttle.clone();
     let mut connection = QueryConnection::new(settings, "highwater lag", SET_UP);
     let mut ticks = tokio::time::interval(INTERVAL);
     let mut watch = Watch::default();
@@ -82,13 +98,22 @@ async fn ask(settings: Arc<Settings>, told: watch::Sender<Option<Known>>) {
                 {
                     tell(&slot, notice, retention);
                 }
-                told.send_replace(Some(Known {
-                    end: state.end,
-                    retention,
-                }));
+                told.send_modify(|known| (known.end, known.retention) = (Some(state.end), retention));
             }
             Err(error) => tracing::debug!(%error, "the end of the server's log is not known"),
         }
+        if !limits.is_off() {
+            let overload = overload(&mut connection, &limits).await;
+            told.send_modify(|known| (known.asked_load, known.overload) = (true, overload));
+        }
+    }
+}
+
+/// Why copies are to wait. A server that cannot say it in time has enough to do, or is gone: both are a reason.
+async fn overload(connection: &mut QueryConnection, limits: &ThrottleSettings) -> Option<Arc<str>> {
+    match Load::read(connection).await {
+        Ok(load) => load.past(limits).map(Arc::from),
+        Err(error) => Some(format!("what the server is doing is not known: {error}").into()),
     }
 }
 

@@ -40,7 +40,7 @@ pub async fn check(settings: &Arc<Settings>, selection: &Selection) -> Result<Ve
     )
     .await?;
 
-    let mut findings = server::findings(&facts, slot.is_some());
+    let mut findings = server::findings(settings, &facts, slot.is_some());
     findings.extend(tables::findings(&facts.role, settings, &candidates));
     findings.extend(tables::keys(&shapes));
     findings.extend(tables::columns(&shapes, &types, &settings.values));

@@ -3,9 +3,11 @@
 
 use super::{Mend, error};
 use crate::catalog_row::{CatalogRow, only_row};
+use crate::log_reader::overload::grant_statement;
 use crate::protocol::quoting::quote_identifier;
 use crate::query_connection::QueryConnection;
 use crate::server_version::MAJOR_MIN;
+use crate::settings::Settings;
 use highwater_core::Result;
 use highwater_core::connector::Finding;
 
@@ -23,6 +25,8 @@ pub(super) struct ServerFacts {
     pub(super) senders: i64,
     pub(super) senders_max: i64,
     pub(super) encoding: String,
+    /// The role is shown what other roles' sessions do.
+    pub(super) sees_sessions: bool,
 }
 
 const FACTS: &str = "\
@@ -33,7 +37,8 @@ const FACTS: &str = "\
            (SELECT pg_catalog.count(*) FROM pg_catalog.pg_replication_slots), \
            pg_catalog.current_setting('max_replication_slots')::int8, \
            (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'walsender'), \
-           pg_catalog.current_setting('max_wal_senders')::int8, pg_catalog.current_setting('server_encoding')";
+           pg_catalog.current_setting('max_wal_senders')::int8, pg_catalog.current_setting('server_encoding'), \
+           pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')";
 
 impl ServerFacts {
     pub(super) async fn read(connection: &mut QueryConnection) -> Result<Self> {
@@ -50,6 +55,7 @@ impl ServerFacts {
             senders: row.column(7)?,
             senders_max: row.column(8)?,
             encoding: row.column(9)?,
+            sees_sessions: row.flag(10)?,
         })
     }
 }
@@ -64,7 +70,7 @@ pub(super) fn too_old(major: u32) -> Finding {
     .advice("upgrade the server")
 }
 
-pub(super) fn findings(facts: &ServerFacts, slot_exists: bool) -> Vec<Finding> {
+pub(super) fn findings(settings: &Settings, facts: &ServerFacts, slot_exists: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     if facts.in_recovery {
         let what = "the server is a standby".to_owned();
@@ -115,6 +121,11 @@ pub(super) fn findings(facts: &ServerFacts, slot_exists: bool) -> Vec<Finding> {
             error("role_replication", what, "only such a role may read the log")
                 .sql(format!("ALTER ROLE {} REPLICATION", quote_identifier(&facts.role))),
         );
+    }
+    if !settings.throttle.is_off() && !facts.sees_sessions {
+        let what = format!("role \"{}\" does not see what other sessions do", facts.role);
+        let why = "without that the limits in `throttle` would never be passed";
+        findings.push(error("throttle_privilege", what, why).sql(grant_statement(&facts.role)));
     }
     if facts.encoding == "SQL_ASCII" {
         let what = "the database's encoding is SQL_ASCII".to_owned();
