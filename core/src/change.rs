@@ -20,6 +20,8 @@ pub enum Op {
     Truncate,
     /// A row was read by a chunk.
     Read,
+    /// A program wrote a message into the log. Its schema is [`TableSchema::messages`], and `after` has prefix and content.
+    Message,
 }
 
 /// How an event came to be.
@@ -85,7 +87,7 @@ pub struct Change<P> {
     /// The row before, whole (replica identity full) or key columns only; `None` when the log does not carry it
     /// (for an update: the key did not change).
     pub before: Option<RowImage>,
-    /// The row after; `None` for deletes and truncations.
+    /// The row after, or the message; `None` for deletes and truncations.
     pub after: Option<RowImage>,
     /// The change's own position. Shared by the rows of one log record; not ascending across transactions.
     pub position: P,

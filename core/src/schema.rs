@@ -14,6 +14,9 @@ use crate::value::{ColumnDecoder, ValueType};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TableId(pub u64);
 
+/// The table's part of the name of a source's messages, whose schema is empty: see [`TableSchema::messages`].
+pub const MESSAGES: &str = "message";
+
 /// A table's qualified name, unquoted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TableName {
@@ -35,8 +38,20 @@ impl TableName {
 
 impl fmt::Display for TableName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.schema.is_empty() {
+            return f.write_str(&self.table);
+        }
         write!(f, "{}.{}", self.schema, self.table)
     }
+}
+
+/// What the events of a [`TableSchema`] are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SchemaKind {
+    /// Rows of a table.
+    Table,
+    /// Messages that programs write into the source's log.
+    Messages,
 }
 
 /// Identifies a table's shape: equal fingerprints mean that rows are read and written alike.
@@ -69,6 +84,8 @@ pub struct TableSchema {
     pub columns: Vec<Column>,
     /// Indices into `columns` of the primary key (or of the index that stands in for it), in key order. Empty: no key.
     pub key: Vec<usize>,
+    /// What its events are about.
+    pub kind: SchemaKind,
     fingerprint: SchemaFingerprint,
 }
 
@@ -92,7 +109,28 @@ impl TableSchema {
             name,
             columns,
             key,
+            kind: SchemaKind::Table,
             fingerprint: SchemaFingerprint(hash.0),
+        }
+    }
+
+    /// The shape of the messages in a source's log: a prefix, which says whose they are and is their key, and a content.
+    /// A source has one stream of them, of no table.
+    pub fn messages(prefix: Arc<dyn ColumnDecoder>, content: Arc<dyn ColumnDecoder>) -> Self {
+        let column = |name: &str, value_type, decoder| Column {
+            name: name.to_owned(),
+            database_type: String::new(),
+            value_type,
+            nullable: true,
+            decoder,
+        };
+        let columns = vec![
+            column("prefix", ValueType::String, prefix),
+            column("content", ValueType::Bytes, content),
+        ];
+        TableSchema {
+            kind: SchemaKind::Messages,
+            ..TableSchema::new(TableId(u64::MAX), TableName::new("", MESSAGES), columns, vec![0])
         }
     }
 

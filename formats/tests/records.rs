@@ -6,7 +6,7 @@ mod fixture;
 
 use std::sync::Arc;
 
-use fixture::{Bench, NOW_US, change, column, record, table};
+use fixture::{Bench, NOW_US, PlainDecoder, change, column, record, table};
 use highwater_core::change::{ChangeVersion, DeletionScope, Op};
 use highwater_core::image::{Cell, RowImage, RowImageBuilder};
 use highwater_core::schema::{Key, TableSchema};
@@ -298,6 +298,44 @@ async fn a_table_without_a_key_has_records_without_keys_and_no_tombstones() {
     let sent: Vec<_> = batch.iter().collect();
     assert_eq!((sent.len(), sent[0].key), (1, None));
     assert_eq!(bench.registry.subjects().await.unwrap(), ["shop.public.log-value"]);
+}
+
+#[tokio::test]
+async fn a_message_has_its_prefix_as_key_and_the_schemas_that_debezium_has_for_it() {
+    let decoder = |of: ValueType| Arc::new(PlainDecoder(of));
+    let schema = TableSchema::messages(decoder(ValueType::String), decoder(ValueType::Bytes));
+    let schema = Arc::new(schema);
+    let message = RowImage::from_values(&[Some(&b"orders.new"[..]), Some(&b"\x00\xff"[..])]);
+    for format in [Format::Avro, Format::Json] {
+        let mut bench = Bench::new(EncoderSettings {
+            format,
+            ..EncoderSettings::new("shop")
+        });
+        let batch = bench
+            .encode(&change(&schema, Op::Message, None, Some(message.clone())))
+            .await;
+        assert_eq!(&**bench.encoder.prepared_topic(&schema).unwrap(), "shop.message");
+        let events = events(&bench, format, &batch).await;
+        assert_eq!(events[0].key, Some(json!({ "prefix": "orders.new" })));
+        assert_eq!(events[0].op(), Some("m"));
+        let fields: Vec<_> = events[0].value.as_ref().unwrap().as_object().unwrap().keys().collect();
+        assert_eq!(fields, ["op", "ts_ms", "source", "transaction", "message"]);
+        assert_eq!(
+            events[0].message(),
+            Some(&json!({ "prefix": "orders.new", "content": "AP8=" }))
+        );
+        assert_eq!(events[0].source().unwrap()["db"], "shop");
+        if format == Format::Avro {
+            let subjects = bench.registry.subjects().await.unwrap();
+            assert_eq!(subjects, ["shop.message-key", "shop.message-value"]);
+            let value = bench.registry.latest("shop.message-value").await.unwrap().unwrap();
+            let value: serde_json::Value = serde_json::from_str(&value.schema).unwrap();
+            assert_eq!(value["name"], "MessageValue");
+            assert_eq!(value["namespace"], "io.debezium.connector.postgresql");
+        }
+        let row = change(&schema, Op::Create, None, Some(message.clone()));
+        assert!(bench.try_encode(&row).await.is_err(), "a row is no message");
+    }
 }
 
 #[tokio::test]

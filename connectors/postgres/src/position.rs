@@ -6,6 +6,9 @@ use highwater_core::position::{Position, TransactionId};
 use highwater_core::{Error, ErrorKind, Result};
 use std::fmt;
 
+/// The id that stands for no transaction: no transaction of the server has it, and every snapshot sees it.
+pub const NO_TRANSACTION: TransactionId = TransactionId(0);
+
 /// A position in the server's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PgPosition(pub Lsn);

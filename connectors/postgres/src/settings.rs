@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a user configures: a versioned document, strict about names it does not know.
 
-use crate::stream_settings::{OriginFilter, SpillSettings, Streaming};
+use crate::stream_settings::{MessageSettings, OriginFilter, SpillSettings, Streaming};
 use crate::values::ValueForms;
 use highwater_core::schema::TableName;
 use highwater_core::{Error, ErrorKind, Result};
@@ -64,6 +64,9 @@ pub struct Settings {
     /// Which changes are wanted, by where they were made first.
     #[serde(default)]
     pub origin: OriginFilter,
+    /// Which messages of other programs are captured.
+    #[serde(default)]
+    pub messages: MessageSettings,
     /// The form of values, where there is more than one.
     #[serde(default)]
     pub values: ValueForms,
@@ -371,6 +374,7 @@ impl Settings {
                 "raise `heartbeat.silence_max_ms`",
             );
         }
+        self.messages.validate(self.streaming)?;
         self.spill.validate()
     }
 

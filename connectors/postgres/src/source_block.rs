@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The `source` block of events, in the words that consumers of Debezium's Postgres connector know.
 
-use crate::position::PgPosition;
-use highwater_core::change::{Capture, Change};
+use crate::position::{NO_TRANSACTION, PgPosition};
+use highwater_core::change::{Capture, Change, Op};
 use highwater_core::source_block::{SourceBlock, SourceField};
 use highwater_core::value::{ValueType, ValueWriter};
 
@@ -89,10 +89,17 @@ impl SourceBlock<PgPosition> for PgSourceBlock {
 
     fn write(&self, change: &Change<PgPosition>, out: &mut dyn ValueWriter) {
         out.string(&change.schema.name.schema);
-        out.string(&change.schema.name.table);
+        // A message is of no table.
+        out.string(match change.op {
+            Op::Message => "",
+            _ => &change.schema.name.table,
+        });
         if change.capture == Capture::Log {
             // Both fit: the server's counters are far from 63 bits.
-            out.long(change.transaction.0 as i64);
+            match change.transaction {
+                NO_TRANSACTION => out.null(),
+                transaction => out.long(transaction.0 as i64),
+            }
             out.long(change.position.0.0 as i64);
         } else {
             // A row that was read belongs to no transaction of the log.
@@ -122,7 +129,7 @@ mod tests {
     use super::*;
     use crate::fuzzing::Calls;
     use crate::protocol::Lsn;
-    use highwater_core::change::{ChangeOrigin, ChangeVersion, ChunkId, Op};
+    use highwater_core::change::{ChangeOrigin, ChangeVersion, ChunkId};
     use highwater_core::position::TransactionId;
     use highwater_core::schema::{TableId, TableName, TableSchema};
     use std::sync::Arc;

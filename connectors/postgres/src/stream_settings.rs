@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a user configures about the stream of changes: when large transactions are sent, and where they wait.
 
-use crate::settings::Settings;
+use crate::settings::{Settings, matches_glob};
 use highwater_core::{Error, ErrorKind, Result};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,39 @@ pub enum OriginFilter {
     Any,
     /// Those made on this server; none that came to it by replication. From version 16 on.
     None,
+}
+
+/// What our own messages begin with.
+const OWN_PREFIX: &str = "highwater.";
+
+/// Which messages that programs write with `pg_logical_emit_message` are captured. From version 14 on.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MessageSettings {
+    /// Those whose prefix matches one of these patterns (`*` is any text, `?` any one character); none of our own, which
+    /// begin with `highwater.`.
+    pub prefixes: Vec<String>,
+}
+
+impl MessageSettings {
+    /// Whether messages with `prefix` are captured.
+    pub fn selects(&self, prefix: &str) -> bool {
+        !prefix.starts_with(OWN_PREFIX) && self.prefixes.iter().any(|pattern| matches_glob(pattern, prefix))
+    }
+
+    /// Checks what can be checked without the server.
+    pub(crate) fn validate(&self, streaming: Option<Streaming>) -> Result<()> {
+        if !self.prefixes.is_empty() && matches!(streaming, Some(Streaming::On | Streaming::Parallel)) {
+            let what = "with `messages.prefixes`, `streaming` must be off: in pieces of a transaction the server does not tell \
+                        which messages were rolled back to a savepoint";
+            return Err(Error::new(ErrorKind::Configuration, what).with_fix("leave `streaming` out"));
+        }
+        if let Some(pattern) = self.prefixes.iter().find(|pattern| pattern.starts_with(OWN_PREFIX)) {
+            let what = format!("`messages.prefixes` names \"{pattern}\", and messages of our own are never captured");
+            return Err(Error::new(ErrorKind::Configuration, what).with_fix("take it out"));
+        }
+        Ok(())
+    }
 }
 
 /// Where transactions wait that were sent before they committed.
@@ -105,6 +138,8 @@ impl StreamOptions {
                 needs("streaming: parallel", 16, "set `streaming: on`").map(|()| Streaming::Parallel)?
             }
             Some(Streaming::Off) => Streaming::Off,
+            // See `log_reader::messages`.
+            None if !settings.messages.prefixes.is_empty() => Streaming::Off,
             None => match server_major {
                 ..14 => Streaming::Off,
                 14 | 15 => Streaming::On,
@@ -113,6 +148,9 @@ impl StreamOptions {
         };
         if settings.slot.two_phase {
             needs("slot.two_phase", 15, "leave it out")?;
+        }
+        if !settings.messages.prefixes.is_empty() {
+            needs("messages.prefixes", 14, "leave it out")?;
         }
         if settings.origin == OriginFilter::None {
             needs("origin: none", 16, "leave it out")?;

@@ -39,6 +39,8 @@ fn the_lowest_version_of_the_protocol_is_asked_for() {
     );
     assert_eq!(asked(std::slice::from_ref(&two_phase), 15), (3, Streaming::On));
     assert_eq!(asked(&[two_phase], 17), (4, Streaming::Parallel));
+    let messages = ("messages", json!({"prefixes": ["*"]}));
+    assert_eq!(asked(&[messages], 17), (1, Streaming::Off));
 }
 
 #[test]
@@ -48,11 +50,32 @@ fn what_a_server_does_not_have_is_refused_by_the_setting_s_name() {
         (("streaming", json!("on")), 13, "streaming: on"),
         (("slot", json!({"two_phase": true})), 14, "slot.two_phase"),
         (("origin", json!("none")), 15, "origin: none"),
+        (("messages", json!({"prefixes": ["orders.*"]})), 13, "messages.prefixes"),
     ] {
         let error = StreamOptions::of(&settings(&[more]), major).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsuitable);
         assert!(error.message().contains(name) && error.fix().is_some(), "{error}");
     }
+}
+
+#[test]
+fn messages_are_chosen_by_their_prefix_and_our_own_are_never() {
+    let of = |prefixes: Value| settings(&[("messages", json!({ "prefixes": prefixes }))]).messages;
+    assert!(!of(json!([])).selects("orders.new"), "none unless they are asked for");
+    let some = of(json!(["orders.*", "audit"]));
+    let taken: Vec<_> = ["orders.new", "orders", "audit", "audit.x"]
+        .map(|prefix| some.selects(prefix))
+        .into();
+    assert_eq!(taken, [true, false, true, false]);
+    let all = of(json!(["*"]));
+    assert!(all.selects("") && all.selects("highwater") && !all.selects("highwater.mark"));
+    let own = MessageSettings {
+        prefixes: vec!["highwater.*".into()],
+    };
+    assert!(own.validate(None).unwrap_err().fix().is_some());
+    assert!(some.validate(Some(Streaming::Off)).is_ok());
+    let error = some.validate(Some(Streaming::On)).unwrap_err();
+    assert!(error.message().contains("`streaming` must be off"), "{error}");
 }
 
 #[test]

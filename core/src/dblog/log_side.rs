@@ -147,6 +147,9 @@ impl<P: Position> Engine<P> {
 
     /// Remembers a change where marks do not tell what a chunk saw; `false` if it left already.
     fn is_news(&mut self, slot: usize, change: &Change<P>, actions: &mut Vec<Action<P>>) -> bool {
+        if change.op == Op::Message {
+            return true;
+        }
         if self.reconcile == Reconcile::AsOf {
             return self.remember(slot, change, actions);
         }

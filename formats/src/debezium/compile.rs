@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use highwater_core::schema::{Column, TableSchema};
+use highwater_core::change::Op;
+use highwater_core::schema::{Column, SchemaKind, TableSchema};
 use highwater_core::source_block::SourceField;
 use highwater_core::value::{ValueType, ValueWriter};
 use highwater_core::{Error, Result};
@@ -47,12 +48,17 @@ impl Compiler<'_> {
             Some(self.image::<N>(&self.schema.key, open, close)?)
         };
         let all: Vec<usize> = (0..self.schema.columns.len()).collect();
-        let row = self.image::<N>(&all, [N::SOME, N::OPEN].concat(), N::CLOSE.to_vec())?;
+        let (open, envelope) = match self.schema.kind {
+            SchemaKind::Table => ([N::SOME, N::OPEN].concat(), self.envelope::<N>()?),
+            SchemaKind::Messages => (N::OPEN.to_vec(), self.message_envelope::<N>()?),
+        };
+        let row = self.image::<N>(&all, open, N::CLOSE.to_vec())?;
         Ok(Plan {
             topic: Arc::clone(&self.topic),
+            kind: self.schema.kind,
             key,
             row,
-            envelope: self.envelope::<N>()?,
+            envelope,
             names: self.names,
         })
     }
@@ -108,10 +114,7 @@ impl Compiler<'_> {
 
     fn envelope<N: Notation>(&self) -> Result<EnvelopePlan> {
         let slot = |name: &str, kind: Kind, optional: bool| Slot::simple(N::field(name, false), kind, optional);
-        let text = |out: &mut Vec<u8>, name: &str, first: bool, value: &str| {
-            out.extend(N::field(name, first));
-            out.extend(text_bytes::<N>(value));
-        };
+        let text = put_text::<N>;
         let mut source = N::field("source", false);
         source.extend(N::OPEN);
         text(&mut source, "version", true, self.version);
@@ -160,6 +163,27 @@ impl Compiler<'_> {
             close: [N::CLOSE, &self.value_frame.close[..]].concat().into(),
         })
     }
+
+    /// The constant parts of the envelope of messages, whose source block is that of rows.
+    fn message_envelope<N: Notation>(&self) -> Result<EnvelopePlan> {
+        let mut open = [&self.value_frame.open[..], N::OPEN].concat();
+        put_text::<N>(&mut open, "op", true, op_code(Op::Message));
+        let mut between = N::CLOSE.to_vec();
+        between.extend(N::field("transaction", false));
+        between.extend(N::NONE);
+        between.extend(N::field("message", false));
+        Ok(EnvelopePlan {
+            open: open.into(),
+            between: between.into(),
+            ..self.envelope::<N>()?
+        })
+    }
+}
+
+/// Appends a required text field.
+fn put_text<N: Notation>(out: &mut Vec<u8>, name: &str, first: bool, value: &str) {
+    out.extend(N::field(name, first));
+    out.extend(text_bytes::<N>(value));
 }
 
 fn value_bytes<N: Notation>(slot: &Slot, write: impl FnOnce(&mut N::Writer<'_>)) -> Vec<u8> {

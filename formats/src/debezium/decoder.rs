@@ -35,7 +35,7 @@ pub struct DecodedEvent {
 }
 
 impl DecodedEvent {
-    /// The envelope's `op`: `c`, `u`, `d`, `r` or `t`; `None` for a tombstone.
+    /// The envelope's `op`: `c`, `u`, `d`, `r`, `t` or `m`; `None` for a tombstone.
     pub fn op(&self) -> Option<&str> {
         self.value.as_ref()?.get("op")?.as_str()
     }
@@ -48,6 +48,11 @@ impl DecodedEvent {
     /// The row after; `None` where the event has none.
     pub fn after(&self) -> Option<&Value> {
         self.field("after")
+    }
+
+    /// Prefix and content of a message; `None` where the event is none.
+    pub fn message(&self) -> Option<&Value> {
+        self.field("message")
     }
 
     /// The source block; `None` for a tombstone, and from a decoder that leaves it out.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use highwater_core::change::{Change, ChangeVersion, DeletionScope, Op};
 use highwater_core::clock::Clock;
 use highwater_core::image::{CellRef, RowImage};
-use highwater_core::schema::{SchemaFingerprint, TableName, TableSchema};
+use highwater_core::schema::{SchemaFingerprint, SchemaKind, TableName, TableSchema};
 use highwater_core::source_block::SourceBlock;
 use highwater_core::transport::{Header, RecordBatch};
 use highwater_core::{Error, ErrorKind, Result, Scope};
@@ -61,7 +61,8 @@ pub enum Outcome {
 ///
 /// - An insert, update or read is one record. A delete is followed by a tombstone, if the settings say so and the table
 ///   has a key. A row that moved to another key is a delete of the old key (with [`NEW_KEY_HEADER`]), its tombstone, and
-///   a create under the new key (with [`OLD_KEY_HEADER`]). A truncation has neither key nor images.
+///   a create under the new key (with [`OLD_KEY_HEADER`]). A truncation has neither key nor images. A message has its
+///   prefix as key.
 /// - A column that the log left out as unchanged is taken from the row before where the log has that; else it holds a
 ///   placeholder (text and octets: `unavailable_placeholder`; others: null, or zero where the column is NOT NULL), and
 ///   the record's [`UNCHANGED_HEADER`] names it. The same goes for columns that an `after` image lacks altogether.
@@ -297,7 +298,19 @@ impl<P> Encoder<P> {
         };
         let timestamp_ms = now_us.div_euclid(1_000);
         let Scratch { repeated, .. } = &mut self.scratch;
+        if (change.op == Op::Message) != (plan.kind == SchemaKind::Messages) {
+            return Err(Fail::Kind);
+        }
         match (change.op, &change.before, &change.after) {
+            (Op::Message, _, Some(message)) => {
+                out.push_with(
+                    timestamp_ms,
+                    Vec::new(),
+                    |buffer| write_key::<N>(plan.key.as_ref(), message, None, buffer),
+                    |buffer| envelope.write_message::<N>(message, repeated, buffer),
+                )?;
+                Ok(1)
+            }
             (Op::Truncate, ..) => {
                 out.push_with(
                     timestamp_ms,

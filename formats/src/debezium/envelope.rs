@@ -69,6 +69,27 @@ impl<P> Envelope<'_, P> {
         Ok(true)
     }
 
+    /// Appends the record's value for a message. The answer is always that there is a value.
+    pub(crate) fn write_message<N: Notation>(
+        &self,
+        message: &RowImage,
+        repeated: &mut Repeated,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Fail> {
+        let parts = &self.plan.envelope;
+        let mut writer = N::Writer::new(out);
+        writer.raw(&parts.open);
+        writer.open(&parts.ts_ms);
+        writer.long(times(self.now_us).0);
+        drop(writer);
+        self.source_block::<N>(repeated, out)?;
+        let mut writer = N::Writer::new(out);
+        writer.raw(&parts.between);
+        self.plan.row.write_after(message, None, &mut writer)?;
+        writer.raw(&parts.close);
+        Ok(true)
+    }
+
     fn source_block<N: Notation>(&self, repeated: &mut Repeated, out: &mut Vec<u8>) -> Result<(), Fail> {
         let parts = &self.plan.envelope;
         self.source_parts::<N>(&mut repeated.source);

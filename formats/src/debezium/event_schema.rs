@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The schemas of a table's keys and values, as Debezium builds them.
 
-use highwater_core::schema::TableSchema;
+use highwater_core::schema::{SchemaKind, TableSchema};
 use highwater_core::source_block::SourceField;
 use highwater_core::{Error, ErrorKind, Result, Scope};
 
@@ -37,28 +37,33 @@ impl EventSchemas<'_> {
             return Ok(None);
         }
         let fields = self.columns(self.table.key.iter().copied())?;
-        Ok(Some(self.named(fields, "Key")))
+        Ok(Some(match self.table.kind {
+            SchemaKind::Table => self.named(fields, "Key"),
+            SchemaKind::Messages => self.of_messages(fields, "Key"),
+        }))
     }
 
     /// The envelope's schema.
     pub(crate) fn envelope(&self) -> Result<ConnectSchema> {
         let fields = self.columns(0..self.table.columns.len())?;
-        let row = self.named(fields, "Value").optional(true);
         let long = || ConnectSchema::new(ConnectKind::Int64);
         let text = || ConnectSchema::new(ConnectKind::String);
-        let transaction = ConnectSchema::semantic(
-            ConnectKind::Struct(vec![
-                text().field("id"),
-                long().field("total_order"),
-                long().field("data_collection_order"),
-            ]),
-            "event.block",
-        );
+        if self.table.kind == SchemaKind::Messages {
+            let fields = vec![
+                text().field("op"),
+                long().optional(true).field("ts_ms"),
+                self.source()?.field("source"),
+                transaction().field("transaction"),
+                self.of_messages(fields, "").field("message"),
+            ];
+            return Ok(self.of_messages(fields, "Value"));
+        }
+        let row = self.named(fields, "Value").optional(true);
         let fields = vec![
             row.clone().field("before"),
             row.field("after"),
             self.source()?.field("source"),
-            transaction.optional(true).field("transaction"),
+            transaction().field("transaction"),
             text().field("op"),
             long().optional(true).field("ts_ms"),
             long().optional(true).field("ts_us"),
@@ -99,6 +104,12 @@ impl EventSchemas<'_> {
 
     fn named(&self, fields: Vec<ConnectField>, suffix: &str) -> ConnectSchema {
         ConnectSchema::new(ConnectKind::Struct(fields)).named((self.schema_names)(&format!("{}.{suffix}", self.topic)))
+    }
+
+    /// A part of a message: named after the source's block, as Debezium has it, whatever the topic.
+    fn of_messages(&self, fields: Vec<ConnectField>, suffix: &str) -> ConnectSchema {
+        let of_source = self.source_name.strip_suffix("Source").unwrap_or(self.source_name);
+        ConnectSchema::semantic(ConnectKind::Struct(fields), &format!("{of_source}Message{suffix}"))
     }
 
     fn columns(&self, indices: impl Iterator<Item = usize>) -> Result<Vec<ConnectField>> {
@@ -144,6 +155,17 @@ impl EventSchemas<'_> {
         .with_scope(Scope::Table)
         .with_fix("leave the column out of the capture, or rename it or change its type")
     }
+}
+
+/// The place of an event in its transaction, which is not told.
+fn transaction() -> ConnectSchema {
+    let long = || ConnectSchema::new(ConnectKind::Int64);
+    let fields = vec![
+        ConnectSchema::new(ConnectKind::String).field("id"),
+        long().field("total_order"),
+        long().field("data_collection_order"),
+    ];
+    ConnectSchema::semantic(ConnectKind::Struct(fields), "event.block").optional(true)
 }
 
 /// The name as Avro allows it: letters, digits and `_` in parts that dots separate, no part starting with a digit.

@@ -41,6 +41,9 @@ pub(super) fn explain(schema: &TableSchema, fail: Fail) -> Error {
             "table {table}: a deletion of a partition or range has no form in the Debezium envelope"
         ))
         .with_fix("delete row by row, or leave the table out of the capture"),
+        Fail::Kind => Error::bug(format!(
+            "{table}: a message and the change of a row were taken for each other"
+        )),
         Fail::AfterMissing => Error::bug(format!("table {table}: a change that is no delete has no row after it")),
         Fail::Decoder(index) => Error::bug(format!(
             "table {table}: the decoder of column {:?} did not write one value of its type",

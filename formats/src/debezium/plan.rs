@@ -7,6 +7,12 @@
 //!        │close, transaction, op│ts_ms│ts_us│ts_ns│close▕
 //! ```
 //!
+//! A message has a shorter one:
+//!
+//! ```text
+//! value  ▏open, op│ts_ms│source: version, … fields…│between: transaction, message│ column … │close▕
+//! ```
+//!
 //! Everything between two bars that is not a value is one constant slice here, made once by
 //! [`compile`](super::compile).
 
@@ -14,6 +20,7 @@ use std::sync::Arc;
 
 use highwater_core::change::Op;
 use highwater_core::image::{CellRef, RowImage};
+use highwater_core::schema::SchemaKind;
 use highwater_core::value::{ColumnDecoder, ValueError};
 
 use super::slot::{Filled, Slot, SlotWriter};
@@ -21,6 +28,7 @@ use super::slot::{Filled, Slot, SlotWriter};
 /// Everything needed to write the changes of one shape of one table.
 pub(crate) struct Plan {
     pub(crate) topic: Arc<str>,
+    pub(crate) kind: SchemaKind,
     pub(crate) key: Option<ImagePlan>,
     pub(crate) row: ImagePlan,
     pub(crate) envelope: EnvelopePlan,
@@ -77,10 +85,11 @@ pub(crate) fn op_code(op: Op) -> &'static str {
         Op::Delete => "d",
         Op::Truncate => "t",
         Op::Read => "r",
+        Op::Message => "m",
     }
 }
 
-/// All operations in the order of [`op_index`].
+/// The operations of tables in the order of [`op_index`].
 pub(crate) const OPS: [Op; 5] = [Op::Create, Op::Update, Op::Delete, Op::Truncate, Op::Read];
 
 /// An operation's place in [`EnvelopePlan::ops`].
@@ -91,6 +100,8 @@ pub(crate) fn op_index(op: Op) -> usize {
         Op::Delete => 2,
         Op::Truncate => 3,
         Op::Read => 4,
+        // None of a table: the code of messages is part of the constant bytes.
+        Op::Message => OPS.len(),
     }
 }
 
@@ -115,6 +126,8 @@ pub(crate) enum Fail {
     AfterMissing,
     /// A deletion of more than one row.
     DeletionScope,
+    /// A message of a table, or a row among messages.
+    Kind,
 }
 
 impl ImagePlan {

@@ -11,6 +11,7 @@ mod flow_anomaly;
 mod flow_check;
 mod flow_copies;
 mod flow_first;
+mod flow_messages;
 mod flow_pieces;
 mod flow_rows;
 mod flow_schema;

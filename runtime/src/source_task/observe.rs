@@ -21,7 +21,7 @@ pub(super) struct Observed {
     pub(super) source_time_us: i64,
     pub(super) acknowledged: Option<String>,
     pub(super) last_saved: Instant,
-    by_op: [u64; 5],
+    by_op: [u64; OPS.len()],
     by_table: HashMap<TableId, (TableName, u64)>,
     run: Option<(TableId, u64)>,
     copies: HashMap<TableName, (Instant, u64)>,
@@ -39,7 +39,7 @@ impl Observed {
             source_time_us: 0,
             acknowledged: None,
             last_saved: now,
-            by_op: [0; 5],
+            by_op: [0; OPS.len()],
             by_table: HashMap::new(),
             run: None,
             copies: HashMap::new(),
@@ -93,7 +93,7 @@ impl Observed {
     }
 }
 
-const OPS: [Op; 5] = [Op::Create, Op::Update, Op::Delete, Op::Truncate, Op::Read];
+const OPS: [Op; 6] = [Op::Create, Op::Update, Op::Delete, Op::Truncate, Op::Read, Op::Message];
 
 impl<C: SourceConnector> Capture<C> {
     /// Tells metrics and board how things stand.

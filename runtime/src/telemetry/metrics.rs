@@ -50,7 +50,7 @@ pub type Seconds = Gauge<f64, AtomicU64>;
 #[allow(missing_docs)] // The table above says what each is.
 pub struct Metrics {
     registry: Registry,
-    events: [Counter; 5],
+    events: [Counter; OPS.len()],
     pub records: Counter,
     pub bytes: Counter,
     pub commits: Counter,
@@ -91,12 +91,13 @@ impl EncodeLabelValue for OpName {
     }
 }
 
-const OPS: [(Op, &str); 5] = [
+const OPS: [(Op, &str); 6] = [
     (Op::Create, "create"),
     (Op::Update, "update"),
     (Op::Delete, "delete"),
     (Op::Truncate, "truncate"),
     (Op::Read, "read"),
+    (Op::Message, "message"),
 ];
 
 impl Metrics {
@@ -291,6 +292,6 @@ mod tests {
             let line = format!("highwater_events_total{{pipeline=\"shop\",op=\"{name}\"}} 1");
             assert!(metrics.encode().contains(&line), "{line}\n{}", metrics.encode());
         }
-        assert_eq!(metrics.events_total(), 5);
+        assert_eq!(metrics.events_total(), 6);
     }
 }

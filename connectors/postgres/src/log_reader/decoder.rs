@@ -7,6 +7,7 @@
 use super::DecodeFailure;
 use super::held::{HeldTransactions, Kept, read_kept, xid_of};
 use super::labels::LookedUp;
+use super::messages::Messages;
 use super::prepared::PreparedLedger;
 use super::relation::CapturedRelation;
 use super::relations::Relations;
@@ -96,6 +97,7 @@ pub(super) struct Decoder {
     pub(super) held: HeldTransactions,
     pub(super) replay: Option<Replay>,
     pub(super) ledger: PreparedLedger,
+    pub(super) messages: Messages,
     memory_bytes_max: usize,
     pub(super) inside: Option<InsideTransaction<PgPosition>>,
     /// Where the checkpoint lies: what commits before it was delivered by an earlier run.
@@ -130,6 +132,7 @@ impl Decoder {
             held: HeldTransactions::default(),
             replay: None,
             ledger: PreparedLedger::default(),
+            messages: Messages::default(),
             memory_bytes_max,
             inside: start.inside,
             start: start.position,
@@ -308,6 +311,10 @@ impl Decoder {
             PgOutput::Relation(relation) => {
                 let arrival = self.relations.arrived();
                 self.relations.announce(relation, arrival, &self.selection);
+                Ok(Next::Message)
+            }
+            PgOutput::Message(message) if !message.transactional => {
+                self.lone_message(&message, data.sent_us, items)?;
                 Ok(Next::Message)
             }
             message @ (PgOutput::Insert { .. }

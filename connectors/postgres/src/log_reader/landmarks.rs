@@ -107,7 +107,7 @@ impl Decoder {
         self.close(PgPosition(commit.end_lsn), items)
     }
 
-    fn close(&mut self, end: PgPosition, items: &mut Items) -> Result<(), DecodeFailure> {
+    pub(super) fn close(&mut self, end: PgPosition, items: &mut Items) -> Result<(), DecodeFailure> {
         let Some(transaction) = self.transaction.take() else {
             return Err(outside("Commit"));
         };
@@ -123,7 +123,7 @@ impl Decoder {
         Ok(())
     }
 
-    fn between_transactions(&self, message: &'static str) -> Result<(), DecodeFailure> {
+    pub(super) fn between_transactions(&self, message: &'static str) -> Result<(), DecodeFailure> {
         if self.transaction.is_some() {
             let what = "a transaction begins inside another";
             return Err(ProtocolError::Malformed { message, what }.into());

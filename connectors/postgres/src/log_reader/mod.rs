@@ -27,14 +27,15 @@
 //! 4. *A restart* reads again: what commits behind the checkpoint, whole. Pieces that were held are forgotten with the
 //!    connection, and come again. With `slot.two_phase` the server is asked from its own confirmed position on, and what
 //!    commits before the checkpoint is passed over.
-//! 5. *Ordinals* count a transaction's rows, truncated tables and transactional messages as the server sends them, before
-//!    any filter of ours, without what was rolled back. The server keeps the changes of a transaction and of its
+//! 5. *Ordinals* count a transaction's rows and truncated tables as the server sends them, before any filter of ours, and
+//!    its messages that are captured, without what was rolled back. The server keeps the changes of a transaction and of its
 //!    sub-transactions in the order of the log, in pieces as in one go, so the count is the same either way: a checkpoint
 //!    inside a transaction holds when the next run gets it in other pieces, or whole.
 //! 6. *Schemas* inside a transaction that is held are told when it is replayed, before the first row that follows them;
 //!    see `relations` for what the connection knows afterwards. A sub-transaction that is rolled back takes its
 //!    announcements with it: the server announces those relations again before it sends a further row of them.
-//! 7. *Marks* are transactional messages and come with their transaction.
+//! 7. *Marks* are transactional messages and come with their transaction. Messages of other programs that are captured come
+//!    with theirs, too, or, without one, at their place between transactions: see `messages`.
 //! 8. *Memory*: what is held in memory stays below `spill.memory_bytes_max` and a block of the socket; the rest is on
 //!    disk, below `spill.spill_bytes_max`. A replay reads one block at a time. A disk that is full ends the reader with
 //!    an error that names it; nothing was acknowledged, so nothing is lost.
@@ -47,6 +48,7 @@ mod held;
 mod labels;
 mod landmarks;
 mod lookup;
+mod messages;
 pub(crate) mod overload;
 mod prepared;
 mod relation;
@@ -72,6 +74,7 @@ use highwater_core::connector::{LogReader, Retention};
 use highwater_core::position::{ResumePoint, RunId};
 use highwater_core::{Error, ErrorKind, Result};
 use lookup::RelationLookup;
+use messages::Messages;
 use prepared::PreparedLedger;
 use replay_source::ReplaySource;
 use server_end::ServerEnd;
@@ -345,6 +348,7 @@ fn decoder_of(
     let memory_bytes_max = usize::try_from(settings.spill.memory_bytes_max).unwrap_or(usize::MAX);
     let name = settings.slot.name.clone();
     let mut decoder = Decoder::new(name, run, selection, xids, start, memory_bytes_max);
+    decoder.messages = Messages::new(settings.messages.clone());
     if settings.slot.two_phase {
         decoder.ledger = PreparedLedger::two_phase();
     }

@@ -45,24 +45,30 @@ impl Decoder {
     }
 
     fn logical_message(&mut self, message: &LogicalMessage<'_>, items: &mut Items) -> Result<(), DecodeFailure> {
-        if message.transactional && self.counts_as_delivered(message.lsn)? {
-            return Ok(());
-        }
         if message.prefix == MARK_PREFIX {
-            match decode_mark(message.content, &self.slot, self.run).map_err(DecodeFailure::Core)? {
-                Mark::Ours(mark) => items.push(LogItem::Watermark {
-                    mark,
-                    position: PgPosition(message.lsn),
-                }),
-                Mark::Foreign => self.foreign_marks += 1,
-            }
+            return self.mark(message, items);
+        }
+        if message.transactional && self.messages.selects(message.prefix) && !self.counts_as_delivered(message.lsn)? {
+            self.captured_message(message, items);
         }
         Ok(())
     }
 
-    /// Counts a change or a transactional message, before any filter; whether an earlier run delivered it.
+    /// A message with the prefix of marks.
+    pub(super) fn mark(&mut self, message: &LogicalMessage<'_>, items: &mut Items) -> Result<(), DecodeFailure> {
+        match decode_mark(message.content, &self.slot, self.run).map_err(DecodeFailure::Core)? {
+            Mark::Ours(mark) => items.push(LogItem::Watermark {
+                mark,
+                position: PgPosition(message.lsn),
+            }),
+            Mark::Foreign => self.foreign_marks += 1,
+        }
+        Ok(())
+    }
+
+    /// Counts a change, before any filter, or a message that is captured; whether an earlier run delivered it.
     #[inline]
-    fn counts_as_delivered(&mut self, lsn: Lsn) -> Result<bool, DecodeFailure> {
+    pub(super) fn counts_as_delivered(&mut self, lsn: Lsn) -> Result<bool, DecodeFailure> {
         let Some(transaction) = &mut self.transaction else {
             return Err(outside("row"));
         };

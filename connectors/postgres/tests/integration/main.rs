@@ -10,6 +10,7 @@ mod embedding;
 mod fixture;
 mod log;
 mod marks;
+mod messages;
 mod pieces;
 mod preflight;
 mod prepared;
