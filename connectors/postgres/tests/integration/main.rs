@@ -11,6 +11,7 @@ mod fixture;
 mod log;
 mod marks;
 mod messages;
+mod overload;
 mod pieces;
 mod preflight;
 mod prepared;
