@@ -126,6 +126,12 @@ pub trait SourceConnector: Send + Sync + 'static {
         from: Option<&ResumePoint<Self::Position>>,
         run: RunId,
     ) -> impl Future<Output = Result<Self::Log>> + Send;
+    /// Opens the log anew, as `open_log(None, run)` does, and tries to take a snapshot of the database at its very start:
+    /// what is committed is either in it or delivered by the log, never both. [`LogReader::start_snapshot`] says whether
+    /// there is one.
+    fn open_log_with_snapshot(&self, run: RunId) -> impl Future<Output = Result<Self::Log>> + Send {
+        self.open_log(None, run)
+    }
     /// Opens one more chunk reader.
     fn open_chunks(&self) -> impl Future<Output = Result<Self::Chunks>> + Send;
     /// Opens the writer of this run's marks.
@@ -164,6 +170,25 @@ pub trait LogReader: Send {
     fn overload(&self) -> Option<Arc<str>> {
         None
     }
+    /// The snapshot that was taken where this log began. Chunk readers of the same connector read from it what says so
+    /// ([`ChunkRequest::at_start`]).
+    fn start_snapshot(&self) -> StartSnapshot<Self::Position> {
+        StartSnapshot::None
+    }
+    /// Lets go of that snapshot, if there is one. So does dropping the log.
+    fn release_snapshot(&mut self) {}
+}
+
+/// A snapshot of the database where its log began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StartSnapshot<P> {
+    /// There is none, or not any more.
+    None,
+    /// It can be read. Every commit that the log delivers lies behind this position, and every one that it does not is in
+    /// the snapshot.
+    Held(P),
+    /// It can be read no more, or not all of it. Why, for people.
+    Lost(String),
 }
 
 /// What a source keeps of its log until it was acknowledged.
@@ -206,6 +231,8 @@ pub struct ChunkRequest {
     pub rows_max: u32,
     /// Stop after the row that passes this many bytes of values.
     pub bytes_max: u64,
+    /// Read the snapshot that was taken where the log began ([`LogReader::start_snapshot`]), not the table as it is now.
+    pub at_start: bool,
 }
 
 /// What a chunk's read found.

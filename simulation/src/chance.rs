@@ -196,7 +196,7 @@ impl Life<'_> {
             }
             Asked::Read(request) => {
                 let chunk = request.chunk;
-                let see = self.see(self.marked.contains(&chunk));
+                let see = self.see(request.at_start);
                 let rows = match self.scenario.source {
                     Source::WriteTimes => self.database.read_with_write_times(&request),
                     _ => self.database.read(&request, see),
@@ -217,12 +217,12 @@ impl Life<'_> {
         self.replies.extend(reply.map(Reply::Stored));
     }
 
-    fn see(&mut self, marked: bool) -> See {
+    fn see(&mut self, at_start: bool) -> See {
         match self.scenario.source {
             Source::MarksInLog | Source::MarksAtPositions => See::Transactions,
             Source::OneOrder | Source::WriteTimes => See::Ordered,
-            Source::ExportedSnapshot if marked => See::Transactions,
-            Source::ExportedSnapshot => See::At(self.log_start),
+            Source::ExportedSnapshot if at_start => See::At(self.log_start),
+            Source::ExportedSnapshot => See::Transactions,
             Source::Moments | Source::OrderedMoments => {
                 let resolved = match &self.cursor {
                     Cursor::Unordered(cursor) => cursor.resolved(),
@@ -283,7 +283,7 @@ impl Life<'_> {
         self.step(Input::Control(control))
     }
 
-    /// A truncation, a new column, a table dropped, an extra copy, a horizon.
+    /// A truncation, a new column, a table dropped, a snapshot gone, an extra copy, a horizon.
     fn rare(&mut self) -> Result<(), String> {
         let table = self.rng.random_range(0..self.scenario.tables);
         let ordered = !self.scenario.source.is_unordered();
@@ -300,6 +300,10 @@ impl Life<'_> {
             6..8 => {
                 let horizon = self.database.view().xmin;
                 return self.step(Input::VisibilityHorizon(horizon));
+            }
+            8 if self.scenario.source == Source::ExportedSnapshot => {
+                let why = "it was let go".to_owned();
+                return self.step(Input::SnapshotGone { why });
             }
             _ => return self.extra_copy(table),
         }

@@ -83,7 +83,6 @@ pub(crate) struct Life<'a> {
     pub store: Store,
     pub replies: Vec<Reply>,
     pub acknowledge: Option<u64>,
-    pub marked: BTreeSet<ChunkId>,
     pub shapes: HashMap<TableId, SchemaFingerprint>,
     pub running: BTreeSet<SnapshotId>,
     pub run: u128,
@@ -115,12 +114,7 @@ impl<'a> Life<'a> {
         let log_start = database.end();
         database.acknowledged = log_start;
         let start = ResumePoint::at(ModelPosition(log_start));
-        let mut engine = Engine::new(
-            scenario.settings.clone(),
-            KIND,
-            scenario.source.reconcile(),
-            start.clone(),
-        );
+        let mut engine = new_engine(&scenario, log_start);
         hook(&mut engine);
         let cursor = open_cursor(&scenario, &database, &start, 1);
         Life {
@@ -134,7 +128,6 @@ impl<'a> Life<'a> {
             store: Store::new(scenario.settings.spill_bytes_max),
             replies: Vec::new(),
             acknowledge: None,
-            marked: BTreeSet::new(),
             shapes: HashMap::new(),
             running: BTreeSet::new(),
             run: 1,
@@ -178,7 +171,6 @@ impl<'a> Life<'a> {
                 self.shapes.insert(schema.id, schema.fingerprint());
             }
             Action::WriteMark { mark, chunk } => {
-                self.marked.insert(chunk);
                 self.asked.push(Asked::Mark(mark, chunk));
             }
             Action::ReadChunk(request) => self.asked.push(Asked::Read(request)),
@@ -229,7 +221,6 @@ impl<'a> Life<'a> {
         self.store = Store::new(self.scenario.settings.spill_bytes_max);
         self.replies.clear();
         self.acknowledge = None;
-        self.marked.clear();
         self.shapes.clear();
         self.run += 1;
         let reconcile = self.scenario.source.reconcile();
@@ -237,12 +228,7 @@ impl<'a> Life<'a> {
         self.engine = match &self.outlet.checkpoint {
             Some(checkpoint) => Engine::restore(settings, reconcile, KIND, checkpoint)
                 .map_err(|error| format!("the checkpoint was refused: {error}"))?,
-            None => Engine::new(
-                settings,
-                KIND,
-                reconcile,
-                ResumePoint::at(ModelPosition(self.log_start)),
-            ),
+            None => new_engine(&self.scenario, self.log_start),
         };
         (self.hook)(&mut self.engine);
         self.cursor = open_cursor(&self.scenario, &self.database, self.engine.resume_point(), self.run);
@@ -286,7 +272,7 @@ impl<'a> Life<'a> {
         if scopes.is_empty() {
             Ok(())
         } else {
-            self.step(Input::Snapshot(scopes))
+            self.step(Input::FirstCopies(scopes))
         }
     }
 
@@ -375,6 +361,16 @@ fn filled(scenario: &Scenario, rng: &mut SmallRng) -> Database {
         }
     }
     database
+}
+
+/// An engine without history.
+fn new_engine(scenario: &Scenario, log_start: u64) -> Engine<ModelPosition> {
+    let start = ResumePoint::at(ModelPosition(log_start));
+    let settings = scenario.settings.clone();
+    match scenario.source {
+        Source::ExportedSnapshot => Engine::with_snapshot(settings, KIND, start.position, start),
+        source => Engine::new(settings, KIND, source.reconcile(), start),
+    }
 }
 
 fn open_cursor(scenario: &Scenario, database: &Database, from: &ResumePoint<ModelPosition>, run: u128) -> Cursor {

@@ -130,6 +130,7 @@ async fn faults_strike_once_and_broken_connections_stay_broken() {
         },
         rows_max: 10,
         bytes_max: 1_000,
+        at_start: false,
     };
     plan.fail_next(Operation::ReadChunk, Strike::Before, ErrorKind::Unreachable);
     assert_eq!(chunks.read(&request).await.unwrap_err().kind(), ErrorKind::Unreachable);

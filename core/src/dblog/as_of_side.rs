@@ -23,13 +23,19 @@ use crate::schema::Key;
 use crate::spill::{SpillEntry, SpillRun};
 
 impl<P: Position> Engine<P> {
-    /// The way of a copy that begins now.
-    pub(super) fn way_of_new_copies(&self) -> Reconcile {
-        if self.moments_over {
+    /// The way of a copy that begins now. The log's start is the moment of `first` copies only: a table that came later has
+    /// changed unseen since, and who asks for another copy wants newer rows.
+    pub(super) fn way_of_new_copies(&self, first: bool) -> Reconcile {
+        if self.moments_over || (self.has_one_moment() && !first) {
             Reconcile::Window
         } else {
             self.reconcile
         }
+    }
+
+    /// Whether all reads as of a moment are as of the same one, which cannot be had again.
+    pub(super) fn has_one_moment(&self) -> bool {
+        self.reconcile == Reconcile::AsOf && self.settings.as_of_fallback == AsOfFallback::Windows
     }
 
     /// Whether nothing but chunks needs what is remembered: the log does not repeat, and after a crash there are windows.
@@ -124,12 +130,8 @@ impl<P: Position> Engine<P> {
     /// a newer moment, or, as the settings say, everything unfinished becomes ordinary windows.
     fn memory_over(&mut self, why: &str, actions: &mut Vec<Action<P>>) {
         self.counters.memory_overflows += 1;
-        if self.settings.as_of_fallback == AsOfFallback::Windows {
-            for table in self.tables_as_of() {
-                let message = format!("{why}; the rest of the copy is read between marks");
-                self.report(table, "copy_by_windows", &message, actions);
-            }
-            return self.end_moments(actions);
+        if self.has_one_moment() {
+            return self.snapshot_gone(why, actions);
         }
         self.remembered.lose(self.delivered.clone());
         self.forget_runs(actions);
@@ -145,7 +147,20 @@ impl<P: Position> Engine<P> {
         self.windows.iter_mut().for_each(|window| window.recalling = false);
     }
 
-    /// No chunk is read as of a moment any more: what is unfinished becomes ordinary windows.
+    /// The one moment can be read no more: the rest of the copies that were read there is read between marks.
+    pub(super) fn snapshot_gone(&mut self, why: &str, actions: &mut Vec<Action<P>>) {
+        if !self.has_one_moment() || self.moments_over {
+            return;
+        }
+        for table in self.tables_as_of() {
+            let message = format!("{why}; the rest of the copy is read between marks");
+            self.report(table, "copy_by_windows", &message, actions);
+        }
+        self.end_moments(actions);
+    }
+
+    /// No chunk is read as of a moment any more: what is unfinished becomes ordinary windows. The engine is one of marks from
+    /// here on, unless the log repeats, which only memory tells.
     pub(super) fn end_moments(&mut self, actions: &mut Vec<Action<P>>) {
         if self.remembers_for_chunks_only() {
             self.remembered.clear(self.delivered.clone());
@@ -159,6 +174,10 @@ impl<P: Position> Engine<P> {
         }
         while let Some(at) = self.windows.iter().position(|window| window.way == Reconcile::AsOf) {
             self.restart(at, false);
+        }
+        if self.remembers_for_chunks_only() {
+            self.tell_announced(actions);
+            self.reconcile = Reconcile::Window;
         }
     }
 
@@ -241,8 +260,12 @@ impl<P: Position> Engine<P> {
         self.close_due(actions);
     }
 
-    /// No read under way, and none to come, can be older than this: what lies before needs no memory.
+    /// No read under way, and none to come, can be older than this: what lies before needs no memory. Where all reads have
+    /// one moment, copies may still be asked for that need all since then.
     pub(super) fn raise_floor(&mut self, actions: &mut Vec<Action<P>>) {
+        if self.has_one_moment() {
+            return;
+        }
         let mut floor = if self.copies.iter().all(|copy| !copy.has_reads_to_come()) && self.windows.is_empty() {
             Some(self.delivered.clone())
         } else {

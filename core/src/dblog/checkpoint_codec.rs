@@ -3,7 +3,7 @@
 //!
 //! In it: the resume point with the place inside a split transaction; what snapshots have left to read (an open window
 //! counts as unread, a finished chunk does not); keys that wait for repair; forwarded transactions that may be invisible;
-//! for `AsOf`, keys that changed after the resume point; the next numbers. Not in it: windows, rows, marks (they belong
+//! for `AsOf` without marks, keys that changed after the resume point; the next numbers. Not in it: windows, rows, marks (they belong
 //! to a run), limits (they are settings).
 
 use std::collections::HashSet;
@@ -17,7 +17,7 @@ use crate::dblog::engine::Engine;
 use crate::dblog::forwarded::Forwarded;
 use crate::dblog::input::SnapshotId;
 use crate::dblog::mutation::Mutation;
-use crate::dblog::settings::{AsOfFallback, EngineSettings};
+use crate::dblog::settings::EngineSettings;
 use crate::dblog::window::{Part, Segment};
 use crate::error::{Error, ErrorKind, Result};
 use crate::position::{InsideTransaction, Position, ResumePoint, TransactionId};
@@ -55,8 +55,10 @@ pub(super) fn restore<P: Position>(
     let resume = read_resume(&mut input)?;
     let mut engine = Engine::new(settings, kind, reconcile, resume);
     engine.dirty = false;
-    // A moment that another run read at is gone with it.
-    engine.moments_over = reconcile == Reconcile::AsOf && engine.settings.as_of_fallback == AsOfFallback::Windows;
+    if engine.has_one_moment() {
+        // It is gone with the run that read at it.
+        engine.reconcile = Reconcile::Window;
+    }
     engine.next_chunk = input.number()?;
     engine.next_mark = input.number()?;
     engine.next_snapshot = input.number()?;
@@ -217,7 +219,7 @@ fn read_copy<P: Position>(input: &mut Reader<'_>, engine: &mut Engine<P>, versio
         table,
         condition,
         whole,
-        way: engine.way_of_new_copies(),
+        way: engine.way_of_new_copies(false),
         again: false,
         basis,
         state,
@@ -230,7 +232,11 @@ fn read_copy<P: Position>(input: &mut Reader<'_>, engine: &mut Engine<P>, versio
 }
 
 fn write_remembered<P: Position>(out: &mut Writer, engine: &Engine<P>) {
-    let entries = engine.remembered.after(&engine.resume.position);
+    // After a crash there are windows: no chunk of the next run is judged by it.
+    let entries = match engine.has_one_moment() {
+        true => Vec::new(),
+        false => engine.remembered.after(&engine.resume.position),
+    };
     out.list(entries.into_iter(), |out, (slot, key, news)| {
         out.table(&engine.tables[slot].name);
         out.key(key);

@@ -6,7 +6,6 @@ use crate::connector::{ChunkRequest, ChunkRows, Reconcile};
 use crate::dblog::action::{Action, Report};
 use crate::dblog::engine::Engine;
 use crate::dblog::mutation::Mutation;
-use crate::dblog::settings::AsOfFallback;
 use crate::dblog::window::{Part, Segment, Stage};
 use crate::error::Class;
 use crate::position::{MarkId, MarkPlace, Position, ReadView};
@@ -55,7 +54,9 @@ impl<P: Position> Engine<P> {
     /// Asks for a window's rows.
     pub(super) fn ask(&mut self, at: usize, actions: &mut Vec<Action<P>>) {
         let (events, moment) = (self.events, self.newest_moment.clone());
+        let one_moment = self.has_one_moment();
         let window = &mut self.windows[at];
+        let at_start = one_moment && window.way == Reconcile::AsOf;
         window.stage = Stage::Reading;
         window.asked_at = events;
         window.moment_floor = moment;
@@ -76,6 +77,7 @@ impl<P: Position> Engine<P> {
                 Part::Keys(_) => u64::MAX,
                 Part::Segment(_) => self.settings.chunk_bytes_max,
             },
+            at_start,
         }));
     }
 
@@ -167,11 +169,12 @@ impl<P: Position> Engine<P> {
     /// The read may miss what has left already: it is done again, and a person hears of it if that goes on.
     fn read_too_early(&mut self, at: usize, actions: &mut Vec<Action<P>>) {
         self.counters.reads_repeated += 1;
+        let one_moment = self.has_one_moment();
         let window = &mut self.windows[at];
         window.reads_repeated += 1;
-        if window.way == Reconcile::AsOf && self.settings.as_of_fallback == AsOfFallback::Windows {
-            // The moment that the reader sees is behind what is remembered, and will stay so.
-            return self.end_moments(actions);
+        if window.way == Reconcile::AsOf && one_moment {
+            let why = "the moment that the reader sees is behind what is remembered, and will stay so";
+            return self.snapshot_gone(why, actions);
         }
         if window.reads_repeated == self.settings.reads_repeated_max.max(1) {
             let message = format!(

@@ -15,7 +15,7 @@ use crate::dblog::forwarded::Forwarded;
 use crate::dblog::input::Input;
 use crate::dblog::mutation::{Mutated, Mutation};
 use crate::dblog::remembered::Remembered;
-use crate::dblog::settings::EngineSettings;
+use crate::dblog::settings::{AsOfFallback, EngineSettings};
 use crate::dblog::shapes::ShapeId;
 use crate::dblog::spilled::Spilled;
 use crate::dblog::window::Window;
@@ -35,6 +35,8 @@ pub(super) struct Table<P> {
     pub shape: Option<ShapeId>,
     /// When an event of that shape committed (`AsOf`); `None`: after every moment.
     pub shape_at: Option<P>,
+    /// The shape that the log announced last, while shapes are told with the changes that follow them (`AsOf`).
+    pub announced: Option<Arc<TableSchema>>,
 }
 
 /// What the engine did, for metrics.
@@ -154,6 +156,17 @@ impl<P: Position> Engine<P> {
         }
     }
 
+    /// The same where a snapshot was taken at the log's start: first copies are read from it, as of `moment`, which lies
+    /// before every commit that the log delivers. Past what can be remembered, and where the snapshot goes, they go on as
+    /// ordinary windows: the log is ordered, does not repeat, and has marks.
+    pub fn with_snapshot(mut settings: EngineSettings, connector_kind: &str, moment: P, start: ResumePoint<P>) -> Self {
+        settings.as_of_fallback = AsOfFallback::Windows;
+        let mut engine = Engine::new(settings, connector_kind, Reconcile::AsOf, start);
+        engine.remembered = Remembered::new(moment.clone(), engine.settings.remembered_keys_max);
+        engine.newest_commit = moment;
+        engine
+    }
+
     /// The engine that saved `checkpoint`, in a new run. Open the log at [`Engine::resume_point`] and give it
     /// [`Input::Retry`] to set unfinished chunks going again. Fails if the checkpoint is of another kind of connector, of
     /// a version that this program does not know, or damaged.
@@ -189,6 +202,14 @@ impl<P: Position> Engine<P> {
         running.chain(self.finished.iter().cloned()).collect()
     }
 
+    /// Whether a copy still reads from the snapshot that was taken where the log began.
+    pub fn reads_start_snapshot(&self) -> bool {
+        let unread = |copy: &TableCopy| !(copy.is_over() || copy.todo.is_empty() && copy.waiting.is_empty());
+        let mut copies = self.copies.iter().filter(|copy| copy.way == Reconcile::AsOf);
+        let mut windows = self.windows.iter();
+        self.has_one_moment() && (copies.any(unread) || windows.any(|window| window.way == Reconcile::AsOf))
+    }
+
     /// What was done so far in this run.
     pub fn counters(&self) -> EngineCounters {
         self.counters
@@ -219,7 +240,9 @@ impl<P: Position> Engine<P> {
             Input::ChunkRead { chunk, rows } => self.chunk_read(chunk, rows, actions),
             Input::ChunkFailed { chunk, class, message } => self.chunk_failed(chunk, class, &message, actions),
             Input::Retry => self.retry(actions),
-            Input::Snapshot(scopes) => self.snapshot_requested(scopes, actions),
+            Input::Snapshot(scopes) => self.snapshot_requested(scopes, false, actions),
+            Input::FirstCopies(scopes) => self.snapshot_requested(scopes, true, actions),
+            Input::SnapshotGone { why } => self.snapshot_gone(&why, actions),
             Input::Control(control) => self.control(control, actions),
             Input::VisibilityHorizon(horizon) => self.forwarded.forget_below(horizon),
             Input::Spilled(run) => self.spilled(run),
@@ -334,6 +357,7 @@ impl<P: Position> Engine<P> {
             id: None,
             shape: None,
             shape_at: None,
+            announced: None,
         });
         self.slots.insert(name.clone(), self.tables.len() - 1);
         self.tables.len() - 1

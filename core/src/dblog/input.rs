@@ -104,6 +104,14 @@ pub enum Input<P> {
     Retry,
     /// Copy these tables, ranges or keys. Answered by [`crate::dblog::action::Action::Started`].
     Snapshot(Vec<SnapshotScope>),
+    /// The same for tables that the log delivers since it began: where a snapshot was taken there
+    /// ([`crate::connector::LogReader::start_snapshot`]), they are read from it while it can be had.
+    FirstCopies(Vec<SnapshotScope>),
+    /// That snapshot is gone, or is to be let go. What is unfinished becomes ordinary windows.
+    SnapshotGone {
+        /// For reports; no values.
+        why: String,
+    },
     /// Steer snapshots.
     Control(Control),
     /// Everything below is visible to every read that is asked for from now on

@@ -45,6 +45,12 @@
 //! delivered with a later commit keeps what it has. See `remembered.rs` and `as_of_side.rs`. That memory spills to a store of
 //! runs ([`crate::spill::Spill`]) and has a cap. At the cap, where the store fails and after a crash, what is unfinished
 //! becomes ordinary windows, or, on a source without marks, is read again at a newer T ([`AsOfFallback`]).
+//! Where a snapshot was taken as the log began ([`Engine::with_snapshot`]), T is the log's start and the same for all reads:
+//! a commit is either in the snapshot or delivered, so the keys remembered are those delivered. Only first copies are read
+//! there. A table that is captured later has changed unseen since T; a row that a partial image took away has to be read as
+//! it is now. When the snapshot goes, or the program does, what is left of these copies is cut at the last finished chunk
+//! like any other, and the engine is one of marks from then on: what may be invisible was noted since the log began.
+//!
 //! `Version`: every cell carries its write time; see `cell_memory.rs`. Log events pass unjudged (the source repeats and does
 //! not order them, and each carries its write times), a chunk's cells leave only if nothing newer of them has left.
 //!

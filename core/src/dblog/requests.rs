@@ -10,7 +10,6 @@ use crate::dblog::chunk_sizer::ChunkSizer;
 use crate::dblog::copy::{CopyCounts, CopyState, KeyQueue, TableCopy};
 use crate::dblog::engine::{Engine, FINISHED_COPIES_SHOWN_MAX};
 use crate::dblog::input::{Control, SnapshotId, SnapshotRows, SnapshotScope};
-use crate::dblog::settings::AsOfFallback;
 use crate::dblog::window::{Part, Segment, Stage, Window};
 use crate::position::{MarkId, Position};
 use crate::schema::{Key, TableName};
@@ -29,7 +28,7 @@ impl<P: Position> Engine<P> {
             .find(|copy| copy.snapshot == window.snapshot && copy.slot == window.slot)
     }
 
-    fn new_copy(&mut self, snapshot: SnapshotId, slot: usize) -> TableCopy {
+    fn new_copy(&mut self, snapshot: SnapshotId, slot: usize, first: bool) -> TableCopy {
         if self.reconcile == Reconcile::Version {
             self.cells.entry(slot).or_default();
         }
@@ -39,7 +38,7 @@ impl<P: Position> Engine<P> {
             table: self.tables[slot].name.clone(),
             condition: None,
             whole: false,
-            way: self.way_of_new_copies(),
+            way: self.way_of_new_copies(first),
             again: false,
             basis: None,
             state: CopyState::Running,
@@ -51,7 +50,7 @@ impl<P: Position> Engine<P> {
         }
     }
 
-    pub(super) fn snapshot_requested(&mut self, scopes: Vec<SnapshotScope>, actions: &mut Vec<Action<P>>) {
+    pub(super) fn snapshot_requested(&mut self, scopes: Vec<SnapshotScope>, first: bool, actions: &mut Vec<Action<P>>) {
         if scopes.is_empty() {
             return;
         }
@@ -66,7 +65,7 @@ impl<P: Position> Engine<P> {
                 continue;
             }
             tables.push(scope.table.clone());
-            self.add_copy(snapshot, scope);
+            self.add_copy(snapshot, scope, first);
         }
         self.dirty = true;
         actions.push(Action::Started { snapshot, tables });
@@ -77,13 +76,13 @@ impl<P: Position> Engine<P> {
                 snapshot,
                 tables: vec![scope.table.clone()],
             });
-            self.add_copy(snapshot, scope);
+            self.add_copy(snapshot, scope, first);
         }
     }
 
-    fn add_copy(&mut self, snapshot: SnapshotId, scope: SnapshotScope) {
+    fn add_copy(&mut self, snapshot: SnapshotId, scope: SnapshotScope, first: bool) {
         let slot = self.slot(&scope.table);
-        let mut copy = self.new_copy(snapshot, slot);
+        let mut copy = self.new_copy(snapshot, slot, first);
         match scope.rows {
             SnapshotRows::All { starts } => {
                 copy.whole = true;
@@ -170,8 +169,7 @@ impl<P: Position> Engine<P> {
     fn open_window(&mut self, at: usize, part: Part, actions: &mut Vec<Action<P>>) {
         let copy = &self.copies[at];
         // A reader that sees one fixed moment would read a key's old row again and again.
-        let fixed_moment = self.settings.as_of_fallback == AsOfFallback::Windows && matches!(part, Part::Keys(_));
-        let way = if copy.way == Reconcile::AsOf && fixed_moment {
+        let way = if copy.way == Reconcile::AsOf && self.has_one_moment() && matches!(part, Part::Keys(_)) {
             Reconcile::Window
         } else {
             copy.way
@@ -198,7 +196,7 @@ impl<P: Position> Engine<P> {
     pub(super) fn queue_repair(&mut self, snapshot: SnapshotId, slot: usize, key: Key, actions: &mut Vec<Action<P>>) {
         self.counters.repairs_queued += 1;
         let queue_max = self.settings.repair_queue_max as usize;
-        let fixed_moment = self.reconcile == Reconcile::AsOf && self.settings.as_of_fallback == AsOfFallback::Windows;
+        let one_moment = self.has_one_moment();
         let Some(copy) = self
             .copies
             .iter_mut()
@@ -210,7 +208,7 @@ impl<P: Position> Engine<P> {
         if copy.keys.len() > queue_max {
             copy.keys.clear();
             copy.again = true;
-            if fixed_moment {
+            if one_moment {
                 copy.way = Reconcile::Window;
             }
             copy.todo
@@ -229,7 +227,7 @@ impl<P: Position> Engine<P> {
     pub(super) fn queue_own_repair(&mut self, slot: usize, key: Key, actions: &mut Vec<Action<P>>) {
         let own = |copy: &TableCopy| copy.snapshot == SnapshotId::REPAIRS && copy.slot == slot;
         if !self.copies.iter().any(own) {
-            let copy = self.new_copy(SnapshotId::REPAIRS, slot);
+            let copy = self.new_copy(SnapshotId::REPAIRS, slot, false);
             self.copies.push(copy);
         }
         self.queue_repair(SnapshotId::REPAIRS, slot, key, actions);

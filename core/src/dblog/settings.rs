@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 pub enum AsOfFallback {
     /// Read again: the reader picks a newer moment each time (CockroachDB, which has no marks).
     ReadAgain,
-    /// What is unfinished becomes ordinary windows between marks (a snapshot exported with a slot is gone by then).
+    /// What is unfinished becomes ordinary windows between marks: there is one moment for all reads, the log's start, and
+    /// it cannot be had again (a snapshot exported with a slot). The log is ordered, does not repeat, and has marks.
     Windows,
 }
 

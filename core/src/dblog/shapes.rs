@@ -13,7 +13,6 @@ use crate::connector::{ChunkRows, Reconcile};
 use crate::dblog::action::Action;
 use crate::dblog::engine::Engine;
 use crate::dblog::mutation::Mutation;
-use crate::dblog::settings::AsOfFallback;
 use crate::dblog::window::{Held, Part, Window};
 use crate::position::Position;
 use crate::schema::{SchemaFingerprint, TableId, TableSchema};
@@ -55,8 +54,21 @@ impl<P: Position> Engine<P> {
                 self.tables[at].shape_at = None;
             }
         }
-        if self.reconcile == Reconcile::Window {
-            actions.push(Action::Schema(schema));
+        match self.reconcile {
+            Reconcile::Window => actions.push(Action::Schema(schema)),
+            Reconcile::AsOf => self.tables[slot].announced = Some(schema),
+            Reconcile::Version => {}
+        }
+    }
+
+    /// From here on shapes are told when the log announces them: so are those whose changes have not come yet.
+    pub(super) fn tell_announced(&mut self, actions: &mut Vec<Action<P>>) {
+        for table in &mut self.tables {
+            let Some(schema) = table.announced.take() else { continue };
+            if table.shape.replace(ShapeId::of(&schema)) != Some(ShapeId::of(&schema)) {
+                table.shape_at = None;
+                actions.push(Action::Schema(schema));
+            }
         }
     }
 
@@ -89,9 +101,8 @@ impl<P: Position> Engine<P> {
 
     /// The chunk at `at` is read again for its shape. One fixed moment would give the same shape again.
     pub(super) fn read_for_shape(&mut self, at: usize, actions: &mut Vec<Action<P>>) {
-        let fixed = self.settings.as_of_fallback == AsOfFallback::Windows;
-        if self.windows[at].way == Reconcile::AsOf && fixed {
-            self.end_moments(actions);
+        if self.windows[at].way == Reconcile::AsOf && self.has_one_moment() {
+            self.snapshot_gone("a table has changed its shape since the copy's moment", actions);
         } else {
             self.restart(at, false);
         }
@@ -110,6 +121,8 @@ impl<P: Position> Engine<P> {
         self.tables[slot].shape = Some(shape);
         self.tables[slot].shape_at = held.at.clone();
         if window.way == Reconcile::Window {
+            // Newer than what the log announced before.
+            self.tables[slot].announced = None;
             let others = self.windows.iter_mut().filter(|other| other.slot == slot);
             others.for_each(|other| other.note_shape(shape));
         }

@@ -193,7 +193,11 @@ impl Stage {
                 position: At(number(at)?),
             }),
             ["insert" | "update" | "delete" | "truncate", ..] => self.change(&words),
-            ["snapshot", rest @ ..] => self.snapshot(rest),
+            ["snapshot", rest @ ..] => self.snapshot(rest, Input::Snapshot),
+            ["first", "copy", rest @ ..] => self.snapshot(rest, Input::FirstCopies),
+            ["snapshot-gone"] => self.step(Input::SnapshotGone {
+                why: "it was let go".into(),
+            }),
             ["written", mark, rest @ ..] => {
                 let mark = MarkId(number(mark)?);
                 let place = match option(rest, "at") {
@@ -325,7 +329,7 @@ impl Stage {
         }))
     }
 
-    fn snapshot(&mut self, words: &[&str]) -> Answer {
+    fn snapshot(&mut self, words: &[&str], input: fn(Vec<SnapshotScope>) -> Input<At>) -> Answer {
         let rows = match words {
             ["all", starts @ ..] => SnapshotRows::All {
                 starts: starts.iter().map(|id| key(id)).collect(),
@@ -338,7 +342,7 @@ impl Stage {
             ["where", condition] => SnapshotRows::Condition((*condition).to_owned()),
             _ => return Err("an unknown scope".to_owned()),
         };
-        self.step(Input::Snapshot(vec![SnapshotScope {
+        self.step(input(vec![SnapshotScope {
             table: TableName::new("public", &self.name),
             rows,
         }]))
@@ -396,7 +400,10 @@ impl Stage {
             Action::Emit(change) => tell_change(&change),
             Action::Schema(schema) => format!("shape {}", schema.columns[1].database_type.trim_start_matches("text")),
             Action::WriteMark { mark, chunk } => format!("write mark {} for chunk {}", mark.0, chunk.0),
-            Action::ReadChunk(request) => format!("read chunk {}: {}", request.chunk.0, tell_scope(&request.scope)),
+            Action::ReadChunk(request) => {
+                let place = if request.at_start { " at the start" } else { "" };
+                format!("read chunk {}{place}: {}", request.chunk.0, tell_scope(&request.scope))
+            }
             Action::Spill { run, entries } => {
                 let told = format!("spill run {}: {} keys", run.0, entries.len());
                 self.runs.insert(run, entries);

@@ -15,6 +15,7 @@ fn request(table: TableName, scope: ChunkScope, rows_max: u32) -> ChunkRequest {
         scope,
         rows_max,
         bytes_max: 1 << 20,
+        at_start: false,
     }
 }
 

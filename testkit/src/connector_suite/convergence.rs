@@ -185,6 +185,7 @@ async fn judge<H: Harness>(harness: &H, pump: &mut Pump<H>) {
         },
         rows_max: 10_000,
         bytes_max: u64::MAX,
+        at_start: false,
     };
     let table = pump.chunks.read(&request).await.unwrap();
     let mut consumer: std::collections::HashMap<Key, Row> = std::collections::HashMap::new();

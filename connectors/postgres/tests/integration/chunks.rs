@@ -85,6 +85,7 @@ async fn a_chunk_ends_at_its_bounds(major: u16) {
     let mut reader = reader(&fixture, &["public.wide"]).await;
     let request = ChunkRequest {
         bytes_max: 100_000,
+        at_start: false,
         ..range("wide", None, 2_500)
     };
     for _ in 0..2 {

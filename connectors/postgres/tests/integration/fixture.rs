@@ -262,5 +262,6 @@ pub fn range(table: &str, after: Option<highwater_core::schema::Key>, rows_max: 
         },
         rows_max,
         bytes_max: 64 << 20,
+        at_start: false,
     }
 }
