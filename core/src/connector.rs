@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::change::{ChunkId, LogItem};
 use crate::error::Result;
 use crate::image::RowImage;
-use crate::position::{MarkId, MarkPlace, Position, ReadView, ResumePoint, RunId};
+use crate::position::{Lineage, MarkId, MarkPlace, Position, ReadView, ResumePoint, RunId};
 use crate::schema::{Key, TableName, TableSchema};
 use crate::source_block::SourceBlock;
 
@@ -97,7 +97,8 @@ pub struct CatalogTable {
 ///
 /// Guarantees: (1) `preflight` changes nothing in the database; (2) `open_log(None)` makes what the log needs (slot,
 /// publication) if the settings allow, and starts at a point from which no later change is missed; (3) `open_log(Some(p))`
-/// delivers everything after `p`, or fails with [`crate::ErrorKind::PositionLost`]; (4) readers opened by one connector
+/// delivers everything after `p`, or fails with [`crate::ErrorKind::PositionLost`]; that `p` is of another history than the
+/// log's is such a loss, as far as the connector tells histories apart ([`LogReader::lineage`]); (4) readers opened by one connector
 /// work side by side.
 /// Not promised: that two connectors can share one log position (a slot has one consumer).
 pub trait SourceConnector: Send + Sync + 'static {
@@ -162,6 +163,10 @@ pub trait LogReader: Send {
     fn foreign_marks(&self) -> u64;
     /// How far the source is ahead, in bytes of its log, where it says so.
     fn lag_bytes(&self) -> Option<u64>;
+    /// Which history its positions are of; the same for the life of the reader.
+    fn lineage(&self) -> Lineage {
+        Lineage::default()
+    }
     /// What the source keeps of its log for us, where it says so.
     fn retention(&self) -> Option<Retention> {
         None

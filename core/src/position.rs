@@ -4,6 +4,7 @@
 use std::fmt::{self, Debug, Display};
 use std::hash::Hash;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -52,6 +53,11 @@ pub enum MarkPlace<P> {
     AtPosition(P),
 }
 
+/// Which history of its database a log is of, in the connector's own bytes: kept in checkpoints beside the position and
+/// given back with it, so that a position is not taken for one of another history. Empty where nothing is known of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Lineage(pub Bytes);
+
 /// Where a log is opened: everything up to `position` was delivered, and of the next transaction perhaps a part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResumePoint<P> {
@@ -59,12 +65,18 @@ pub struct ResumePoint<P> {
     pub position: P,
     /// How far the transaction after it was delivered, when a checkpoint split it.
     pub inside: Option<InsideTransaction<P>>,
+    /// The history that both are of.
+    pub lineage: Lineage,
 }
 
 impl<P> ResumePoint<P> {
-    /// A point between transactions.
+    /// A point between transactions, of a history of which nothing is known.
     pub fn at(position: P) -> Self {
-        ResumePoint { position, inside: None }
+        ResumePoint {
+            position,
+            inside: None,
+            lineage: Lineage::default(),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use highwater_core::connector::Reconcile;
 use highwater_core::dblog::action::Action;
 use highwater_core::dblog::input::{Control, Input, SnapshotId};
 use highwater_core::dblog::{Engine, EngineSettings};
+use highwater_core::position::Lineage;
 use highwater_core::{Class, ErrorKind};
 use proptest::prelude::*;
 use stage::{At, Stage};
@@ -94,6 +95,28 @@ proptest! {
     fn any_bytes_are_refused_without_a_panic(bytes: Vec<u8>) {
         let _ = restore(&Checkpoint { connector: "stage".into(), version: 1, bytes: bytes.into() });
     }
+}
+
+#[test]
+fn a_checkpoint_keeps_the_history_that_its_log_is_of_and_one_without_is_read() {
+    let mut engine = Stage::default().engine;
+    let none = saved(&mut engine);
+    let lineage = Lineage(vec![1, 2, 3].into());
+    engine.reads_history(lineage.clone());
+    let some = saved(&mut engine);
+    assert_eq!(restore(&some).unwrap().resume_point().lineage, lineage);
+    // The form before had no lineage: its length stands behind the position and the mark of no split transaction.
+    let mut bytes = none.bytes.to_vec();
+    let at = 1 + usize::from(bytes[0]) + 1;
+    assert_eq!(bytes.remove(at), 0);
+    let old = Checkpoint {
+        version: 2,
+        bytes: bytes.into(),
+        ..none
+    };
+    let restored = restore(&old).unwrap();
+    assert_eq!(restored.resume_point().position, engine.resume_point().position);
+    assert_eq!(restored.resume_point().lineage, Lineage::default());
 }
 
 #[test]

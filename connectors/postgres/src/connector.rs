@@ -2,6 +2,7 @@
 //! The connector: one Postgres database as core's roles.
 
 use crate::catalog_row::{CatalogRow, FullXid, only_row};
+use crate::checkpoint_history;
 use crate::chunk_reader::PgChunkReader;
 use crate::discover::read_catalog;
 use crate::log_reader::overload::check_privilege;
@@ -14,6 +15,7 @@ use crate::publication::{add_to_publication, ensure_publication};
 use crate::query_connection::QueryConnection;
 use crate::replication_connection::ReplicationConnection;
 use crate::selection::Selection;
+use crate::server_choice;
 use crate::settings::Settings;
 use crate::slot::{self, check_history, check_slot, read_slot};
 use crate::source_block::PgSourceBlock;
@@ -24,7 +26,7 @@ use highwater_core::position::{ResumePoint, RunId};
 use highwater_core::schema::TableName;
 use highwater_core::source_block::SourceBlock;
 use highwater_core::{Error, ErrorKind, Result};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Statements about the catalogue and the publication take milliseconds; one that does not is given up and tried again, so
 /// that it neither hangs for ever nor stands in a lock's queue.
@@ -35,6 +37,8 @@ const TIME_OUTS: &str = "SET statement_timeout = '120s'; SET lock_timeout = '30s
 pub struct PostgresConnector {
     settings: Arc<Settings>,
     selection: Arc<Selection>,
+    /// The settings with the server alone that the log was last opened on.
+    captured: Mutex<Arc<Settings>>,
 }
 
 impl PostgresConnector {
@@ -43,7 +47,12 @@ impl PostgresConnector {
         settings.validate()?;
         let settings = Arc::new(settings);
         let selection = Arc::new(Selection::new(settings.clone()));
-        Ok(Self { settings, selection })
+        let captured = Mutex::new(settings.clone());
+        Ok(Self {
+            settings,
+            selection,
+            captured,
+        })
     }
 
     /// The settings.
@@ -51,8 +60,9 @@ impl PostgresConnector {
         &self.settings
     }
 
-    fn queries(&self, application_name: &'static str) -> QueryConnection {
-        QueryConnection::new(self.settings.clone(), application_name, TIME_OUTS)
+    /// The server that the log comes from: everything of one run goes there.
+    fn captured(&self) -> Arc<Settings> {
+        self.captured.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What the server is asked for. Where nobody asked for large transactions ahead of their commit and they have no
@@ -79,6 +89,7 @@ impl PostgresConnector {
     fn slot_options(&self) -> SlotOptions {
         SlotOptions {
             two_phase: self.settings.slot.two_phase,
+            failover: self.settings.slot.failover,
         }
     }
 
@@ -93,6 +104,10 @@ impl PostgresConnector {
         let slot = read_slot(catalog, name).await?;
         if let Some(slot) = &slot {
             check_slot(slot, &self.settings)?;
+            if self.settings.slot.failover && !slot.failover {
+                replication.keep_in_step(name).await?;
+                tracing::info!(slot = %name, "the replication slot is kept in step by standbys from now on");
+            }
         }
         if let Some(from) = from {
             check_history(slot.as_ref(), from.position.0, name)?;
@@ -149,18 +164,24 @@ impl SourceConnector for PostgresConnector {
     }
 
     async fn discover(&self) -> Result<Catalog> {
-        let mut catalog = self.queries("highwater catalog");
-        read_catalog(&mut catalog, &self.settings, &self.selection).await
+        let mut server = server_choice::choose(&self.settings, "highwater catalog", TIME_OUTS).await?;
+        read_catalog(&mut server.queries, &self.settings, &self.selection).await
     }
 
     async fn open_log(&self, from: Option<&ResumePoint<PgPosition>>, run: RunId) -> Result<PgLogReader> {
-        let mut catalog = self.queries("highwater log catalog");
+        let mut server = server_choice::choose(&self.settings, "highwater log catalog", TIME_OUTS).await?;
+        let settings = server.settings.clone();
+        *self.captured.lock().unwrap_or_else(PoisonError::into_inner) = settings.clone();
+        let mut replication = ReplicationConnection::open(&settings).await?;
+        // Before anything is made or changed on a server that may be the wrong one.
+        let lineage = checkpoint_history::verify(&mut server, &mut replication, from).await?;
+        let mut catalog = server.queries;
         let options = self.stream_options(catalog.server_version().await?.0)?;
         check_privilege(&mut catalog, &self.settings.throttle, &self.settings.user).await?;
         // Before the slot: decoding looks the publication up as it was when each change was made.
-        ensure_publication(&mut catalog, &self.settings, &self.selection).await?;
-        let mut replication = ReplicationConnection::open(&self.settings).await?;
-        let start = self.start_position(&mut catalog, &mut replication, from).await?;
+        ensure_publication(&mut catalog, &settings, &self.selection).await?;
+        let mut start = self.start_position(&mut catalog, &mut replication, from).await?;
+        start.lineage = lineage;
         let sql = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())";
         let what = "reading the next transaction id";
         let next = only_row(catalog.query(sql, &[], what).await?, what)?;
@@ -179,20 +200,20 @@ impl SourceConnector for PostgresConnector {
             version,
         };
         let stream = replication.start(&command).await?;
-        let (settings, selection) = (self.settings.clone(), self.selection.clone());
+        let selection = self.selection.clone();
         Ok(PgLogReader::new(stream, catalog, settings, selection, start, xids, run).await)
     }
 
     async fn open_chunks(&self) -> Result<PgChunkReader> {
-        Ok(PgChunkReader::new(self.settings.clone()))
+        Ok(PgChunkReader::new(self.captured()))
     }
 
     async fn open_watermarks(&self, run: RunId) -> Result<PgWatermarkWriter> {
-        Ok(PgWatermarkWriter::new(self.settings.clone(), run))
+        Ok(PgWatermarkWriter::new(self.captured(), run))
     }
 
     async fn add_tables(&self, tables: &[TableName]) -> Result<()> {
-        let mut catalog = self.queries("highwater catalog");
+        let mut catalog = QueryConnection::new(self.captured(), "highwater catalog", TIME_OUTS);
         add_to_publication(&mut catalog, &self.settings, tables).await?;
         self.selection.add(tables);
         Ok(())

@@ -14,6 +14,7 @@
 //! ```
 
 pub mod catalog_row;
+mod checkpoint_history;
 pub mod chunk_reader;
 pub mod connection;
 pub mod connector;
@@ -21,6 +22,7 @@ mod dial;
 pub mod discover;
 pub mod failure;
 pub mod fuzzing;
+mod lineage;
 pub mod log_reader;
 pub mod position;
 pub mod preflight;
@@ -30,6 +32,7 @@ pub mod query_connection;
 pub mod replication_connection;
 pub mod schema;
 pub mod selection;
+mod server_choice;
 pub mod server_version;
 pub mod settings;
 pub mod slot;

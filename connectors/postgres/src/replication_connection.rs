@@ -6,13 +6,13 @@ use crate::failure::{INTERNAL_ERROR, OBJECT_IN_USE, protocol_error, sqlstate};
 use crate::log_reader::text_rows::TEXT_FORM;
 use crate::protocol::framing::FrameBatch;
 use crate::protocol::replication::{
-    IDENTIFY_SYSTEM, POSTGRES_EPOCH_UNIX_US, SlotOptions, SlotSnapshot, StartReplication, StatusUpdate,
-    create_slot_command, drop_slot_command,
+    IDENTIFY_SYSTEM, POSTGRES_EPOCH_UNIX_US, SlotOptions, SlotSnapshot, StartReplication, StatusUpdate, StreamMessage,
+    alter_slot_command, create_slot_command, drop_slot_command, parse_stream_message,
 };
 use crate::protocol::{Lsn, ProtocolError};
 use crate::server_version::ServerVersion;
 use crate::settings::Settings;
-use highwater_core::{Error, ErrorKind, Result};
+use highwater_core::{Class, Error, ErrorKind, Result};
 use postgres_protocol::message::frontend;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,6 +21,9 @@ use tokio::time::Instant;
 /// How long a slot's present user is waited for: the server may not have missed our own predecessor yet.
 const SLOT_WAIT_MAX: Duration = Duration::from_secs(5);
 const SLOT_WAIT_STEP: Duration = Duration::from_millis(50);
+
+/// How long the first bytes of a timeline are waited for: they are there, unless the server was promoted just now.
+const FIRST_BYTES_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Who the server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +66,53 @@ impl ReplicationConnection {
         })
     }
 
+    /// The history file of a timeline behind the first.
+    pub(crate) async fn timeline_history(&mut self, timeline: u32) -> Result<String> {
+        let what = format!("reading the history of timeline {timeline}");
+        let rows = self
+            .connection
+            .batch(&format!("TIMELINE_HISTORY {timeline}"), &what)
+            .await?;
+        first_row(&rows, 1, &what)
+    }
+
+    /// The first `count` bytes of the log itself from `begin` on; `None` where the server has recycled them, or has not
+    /// that many yet.
+    pub(crate) async fn first_bytes(mut self, timeline: u32, begin: Lsn, count: usize) -> Result<Option<Vec<u8>>> {
+        let what = format!("reading the begin of timeline {timeline}");
+        let command = format!("START_REPLICATION PHYSICAL {begin} TIMELINE {timeline}");
+        match self.try_start(&command, &what).await {
+            Err(error) if error.kind() == ErrorKind::PositionLost => return Ok(None),
+            started => started?,
+        }
+        let reading = async {
+            let mut bytes = Vec::new();
+            while bytes.len() < count {
+                let (tag, body) = self.connection.receive(&what).await?;
+                match tag {
+                    b'd' => {
+                        let message = parse_stream_message(&body).map_err(|error| protocol_error(error, &what))?;
+                        if let StreamMessage::XLogData(data) = message {
+                            bytes.extend(data.payload);
+                        }
+                    }
+                    // A file that went while it was opened is told only here.
+                    b'E' => match server_failure(&body, &what) {
+                        error if error.kind() == ErrorKind::PositionLost => return Ok(None),
+                        error => return Err(error),
+                    },
+                    b'N' | b'S' => {}
+                    _ => return Ok(None),
+                }
+            }
+            bytes.truncate(count);
+            Ok(Some(bytes))
+        };
+        tokio::time::timeout(FIRST_BYTES_WAIT_MAX, reading)
+            .await
+            .unwrap_or(Ok(None))
+    }
+
     /// Creates the slot and returns the position from which it sends every change. Waits for transactions that run now.
     pub async fn create_slot(&mut self, name: &str, options: SlotOptions) -> Result<Lsn> {
         let version = self.connection.server_version();
@@ -70,6 +120,19 @@ impl ReplicationConnection {
         let what = format!("creating replication slot \"{name}\"");
         let rows = self.connection.batch(&command, &what).await?;
         first_row(&rows, 1, &what)
+    }
+
+    /// Has standbys keep the slot in step from now on. One that is in use is waited for a few seconds.
+    pub async fn keep_in_step(&mut self, name: &str) -> Result<()> {
+        let what = format!("making replication slot \"{name}\" one that outlives a failover");
+        let command = alter_slot_command(name);
+        let altering = self.connection.batch(&command, &what);
+        match tokio::time::timeout(SLOT_WAIT_MAX, altering).await {
+            Ok(altered) => altered.map(|_| ()),
+            Err(_) => Err(Error::new(ErrorKind::Unsuitable, format!("{what}: the slot is in use"))
+                .with_class(Class::Retryable)
+                .with_fix("stop its other user, or choose another name in `slot.name`")),
+        }
     }
 
     /// Drops the slot, after its present user has let go of it.

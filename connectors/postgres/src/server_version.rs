@@ -34,6 +34,16 @@ impl ServerVersion {
         self.0 >= 15
     }
 
+    /// A hot standby decodes its log, and says of a slot whether a conflict with the primary invalidated it.
+    pub fn decodes_on_standby(self) -> bool {
+        self.0 >= 16
+    }
+
+    /// Standbys keep failover slots in step, and the catalogue says why a slot was invalidated.
+    pub fn has_failover_slots(self) -> bool {
+        self.0 >= 17
+    }
+
     /// Publications may send generated columns.
     pub fn publishes_generated_columns(self) -> bool {
         self.0 >= 18

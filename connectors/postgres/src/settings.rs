@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a user configures: a versioned document, strict about names it does not know.
 
+use crate::server_choice;
 use crate::stream_settings::{MessageSettings, OriginFilter, SpillSettings, Streaming};
 use crate::values::ValueForms;
 use highwater_core::schema::TableName;
@@ -24,8 +25,15 @@ pub struct Settings {
     #[serde(default = "settings_version")]
     pub version: u32,
     /// Host name or address; a path (`/run/postgresql`) means the Unix socket in that directory.
+    #[serde(default)]
     pub host: String,
-    /// Port.
+    /// In place of `host`, the servers of a cluster as `host` or `host:port`: the first that serves is captured.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// Whether a server in recovery, a hot standby, may be captured; else only one that takes writes.
+    #[serde(default)]
+    pub standby: bool,
+    /// Port, where `hosts` names none.
     #[serde(default = "default_port")]
     pub port: u16,
     /// The role, which needs LOGIN and REPLICATION.
@@ -188,6 +196,8 @@ pub struct SlotSettings {
     /// Whether prepared transactions are sent when they are prepared, instead of when they commit. Either way they are
     /// delivered when they commit. A slot that once had it keeps it.
     pub two_phase: bool,
+    /// Whether the server's standbys keep the slot in step, so that it outlives a failover. Since version 17.
+    pub failover: bool,
 }
 
 impl Default for SlotSettings {
@@ -196,6 +206,7 @@ impl Default for SlotSettings {
             name: "highwater".into(),
             create: true,
             two_phase: false,
+            failover: false,
         }
     }
 }
@@ -325,6 +336,7 @@ impl Settings {
                 "set `version: 1`",
             );
         }
+        server_choice::validate(self)?;
         let slot = &self.slot.name;
         let slot_letters = slot
             .bytes()

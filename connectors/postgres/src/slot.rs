@@ -23,6 +23,12 @@ pub struct SlotFacts {
     pub confirmed_flush: Option<Lsn>,
     /// Prepared transactions are sent before they are decided.
     pub two_phase: bool,
+    /// Standbys keep it in step.
+    pub failover: bool,
+    /// It is a standby's copy of a slot of the primary, and of no use before the standby is promoted.
+    pub synced: bool,
+    /// Why it was invalidated, in the server's own words, where it says so.
+    pub invalidation: Option<String>,
 }
 
 impl SlotFacts {
@@ -34,12 +40,18 @@ impl SlotFacts {
 
 /// Reads a slot, if it exists.
 pub async fn read_slot(connection: &mut QueryConnection, name: &str) -> Result<Option<SlotFacts>> {
-    let two_phase = match connection.server_version().await?.has_two_phase_slots() {
+    let version = connection.server_version().await?;
+    let two_phase = match version.has_two_phase_slots() {
         true => "two_phase",
         false => "false",
     };
+    let failover = match version {
+        _ if version.has_failover_slots() => "failover, synced AND pg_catalog.pg_is_in_recovery(), invalidation_reason",
+        _ if version.decodes_on_standby() => "false, false, CASE WHEN conflicting THEN 'conflict with recovery' END",
+        _ => "false, false, NULL::text",
+    };
     let sql = format!(
-        "SELECT plugin, database, active_pid, wal_status, confirmed_flush_lsn, {two_phase} \
+        "SELECT plugin, database, active_pid, wal_status, confirmed_flush_lsn, {two_phase}, {failover} \
            FROM pg_catalog.pg_replication_slots WHERE slot_name = $1"
     );
     let rows = connection
@@ -53,6 +65,9 @@ pub async fn read_slot(connection: &mut QueryConnection, name: &str) -> Result<O
         wal_status: row.column::<Option<_>>(3)?.unwrap_or_default(),
         confirmed_flush: row.column(4)?,
         two_phase: row.flag(5)?,
+        failover: row.flag(6)?,
+        synced: row.flag(7)?,
+        invalidation: row.column(8)?,
     }))
 }
 
@@ -87,12 +102,31 @@ pub fn check_slot(slot: &SlotFacts, settings: &Settings) -> Result<()> {
         );
     }
     if slot.is_lost() {
-        return Err(lost(
-            name,
-            "the server invalidated it and threw away the log that it needs",
-        ));
+        return Err(lost(name, &invalidated(slot)));
+    }
+    if slot.synced {
+        return unsuitable(
+            format!(
+                "replication slot \"{name}\" is a standby's copy of the primary's, which nobody may read before a promotion"
+            ),
+            "choose another name in `slot.name`, or capture the primary".into(),
+        );
     }
     Ok(())
+}
+
+/// How a slot came to be lost.
+fn invalidated(slot: &SlotFacts) -> String {
+    match &slot.invalidation {
+        None => "the server invalidated it and threw away the log that it needs".into(),
+        Some(reason) if reason == "wal_removed" => {
+            "the server invalidated it (wal_removed) and threw away the log that it needs".into()
+        }
+        Some(reason) => format!(
+            "the server invalidated it ({reason}); on a standby, `hot_standby_feedback = on` and a `primary_slot_name` keep \
+             the primary from removing rows of the catalogue that decoding needs"
+        ),
+    }
 }
 
 /// Checks that a log opened after `from` misses nothing: the server must not have been told more than the checkpoint
@@ -146,6 +180,9 @@ mod tests {
             wal_status: "reserved".into(),
             confirmed_flush: Some(Lsn(100)),
             two_phase: false,
+            failover: false,
+            synced: false,
+            invalidation: None,
         }
     }
 
@@ -181,6 +218,7 @@ mod tests {
                 },
                 "two_phase",
             ),
+            (SlotFacts { synced: true, ..slot() }, "standby"),
         ] {
             let error = check_slot(&slot, &settings()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unsuitable);
@@ -198,6 +236,13 @@ mod tests {
             check_slot(&lost, &settings()).unwrap_err().kind(),
             ErrorKind::PositionLost
         );
+        let conflict = SlotFacts {
+            invalidation: Some("rows_removed".into()),
+            ..lost
+        };
+        let error = check_slot(&conflict, &settings()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PositionLost);
+        assert!(error.to_string().contains("rows_removed"), "{error}");
         assert_eq!(
             check_history(None, Lsn(1), "s").unwrap_err().kind(),
             ErrorKind::PositionLost

@@ -152,6 +152,9 @@ impl StreamOptions {
         if !settings.messages.prefixes.is_empty() {
             needs("messages.prefixes", 14, "leave it out")?;
         }
+        if settings.slot.failover {
+            needs("slot.failover", 17, "leave it out")?;
+        }
         if settings.origin == OriginFilter::None {
             needs("origin: none", 16, "leave it out")?;
         }

@@ -4,6 +4,14 @@
 use super::*;
 use serde_json::{Value, json};
 
+#[test]
+fn a_slot_that_outlives_a_failover_needs_a_server_that_has_them() {
+    let failover = settings(&[("slot", json!({"failover": true}))]);
+    let error = StreamOptions::of(&failover, 16).unwrap_err();
+    assert!(error.to_string().contains("slot.failover"), "{error}");
+    assert!(StreamOptions::of(&failover, 17).is_ok());
+}
+
 fn settings(more: &[(&str, Value)]) -> Settings {
     let mut json = json!({
         "host": "db", "user": "mover", "database": "catalogue", "tables": {"include": ["public.*"]}

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The engine's durable state as bytes, version [`CHECKPOINT_VERSION`].
 //!
-//! In it: the resume point with the place inside a split transaction; what snapshots have left to read (an open window
+//! In it: the resume point with the place inside a split transaction and the lineage; what snapshots have left to read (an open window
 //! counts as unread, a finished chunk does not); keys that wait for repair; forwarded transactions that may be invisible;
 //! for `AsOf` without marks, keys that changed after the resume point; the next numbers. Not in it: windows, rows, marks (they belong
 //! to a run), limits (they are settings).
 
 use std::collections::HashSet;
+
+use bytes::Bytes;
 
 use crate::checkpoint::Checkpoint;
 use crate::connector::Reconcile;
@@ -20,11 +22,12 @@ use crate::dblog::mutation::Mutation;
 use crate::dblog::settings::EngineSettings;
 use crate::dblog::window::{Part, Segment};
 use crate::error::{Error, ErrorKind, Result};
-use crate::position::{InsideTransaction, Position, ResumePoint, TransactionId};
+use crate::position::{InsideTransaction, Lineage, Position, ResumePoint, TransactionId};
 use crate::schema::Key;
 
-/// The form written by this release. Version 1, which says nothing of what a copy's keys mean, is read too.
-pub const CHECKPOINT_VERSION: u32 = 2;
+/// The form written by this release. Version 1, which says nothing of what a copy's keys mean, and version 2, which knows no
+/// lineage, are read too.
+pub const CHECKPOINT_VERSION: u32 = 3;
 
 pub(super) fn save<P: Position>(engine: &Engine<P>) -> Checkpoint {
     let mut out = Writer::default();
@@ -52,7 +55,7 @@ pub(super) fn restore<P: Position>(
 ) -> Result<Engine<P>> {
     check_origin(kind, checkpoint)?;
     let mut input = Reader::new(&checkpoint.bytes);
-    let resume = read_resume(&mut input)?;
+    let resume = read_resume(&mut input, checkpoint.version)?;
     let mut engine = Engine::new(settings, kind, reconcile, resume);
     engine.dirty = false;
     if engine.has_one_moment() {
@@ -103,9 +106,10 @@ fn write_resume<P: Position>(out: &mut Writer, resume: &ResumePoint<P>) {
         out.octets(&inside.change.encode());
         out.number(inside.ordinal);
     });
+    out.octets(&resume.lineage.0);
 }
 
-fn read_resume<P: Position>(input: &mut Reader<'_>) -> Result<ResumePoint<P>> {
+fn read_resume<P: Position>(input: &mut Reader<'_>, version: u32) -> Result<ResumePoint<P>> {
     let position = P::decode(input.octets()?)?;
     let inside = input.option(|input| {
         Ok(InsideTransaction {
@@ -114,7 +118,15 @@ fn read_resume<P: Position>(input: &mut Reader<'_>) -> Result<ResumePoint<P>> {
             ordinal: input.number()?,
         })
     })?;
-    Ok(ResumePoint { position, inside })
+    let lineage = match version {
+        ..3 => Lineage::default(),
+        _ => Lineage(Bytes::copy_from_slice(input.octets()?)),
+    };
+    Ok(ResumePoint {
+        position,
+        inside,
+        lineage,
+    })
 }
 
 /// Runs are ascending: each is written as its distance from the one before and its length.

@@ -20,7 +20,7 @@ use crate::dblog::shapes::ShapeId;
 use crate::dblog::spilled::Spilled;
 use crate::dblog::window::Window;
 use crate::error::{Error, Result};
-use crate::position::{InsideTransaction, Position, ResumePoint, TransactionId};
+use crate::position::{InsideTransaction, Lineage, Position, ResumePoint, TransactionId};
 use crate::schema::{TableId, TableName, TableSchema};
 
 /// Finished copies that [`Engine::progress`] still tells of.
@@ -182,6 +182,12 @@ impl<P: Position> Engine<P> {
     /// Where the log is to be opened so that nothing is missed.
     pub fn resume_point(&self) -> &ResumePoint<P> {
         &self.resume
+    }
+
+    /// Tells which history the log is of that was opened: checkpoints from now on say so.
+    pub fn reads_history(&mut self, lineage: Lineage) {
+        self.dirty |= self.resume.lineage != lineage;
+        self.resume.lineage = lineage;
     }
 
     /// Tables of which a whole copy was ever asked for, and has not failed: they need no first copy.

@@ -115,7 +115,7 @@ impl<C: SourceConnector> SourceTask<C> {
         if self.spill_place().is_none() {
             settings.spill_bytes_max = 0;
         }
-        let (engine, log) = match &stored {
+        let (mut engine, log) = match &stored {
             Some(checkpoint) => {
                 let engine = Engine::restore(settings, reconcile, kind, checkpoint)?;
                 let log = self.connector.open_log(Some(engine.resume_point()), run).await?;
@@ -127,6 +127,7 @@ impl<C: SourceConnector> SourceTask<C> {
                 (Engine::new(settings, kind, reconcile, start), log)
             }
         };
+        engine.reads_history(log.lineage());
         let encoder = Encoder::new(
             self.settings.encoder.clone(),
             self.connector.source_block(),

@@ -6,7 +6,7 @@ use crate::settings::Settings;
 use crate::values::{ValueForms, resolve};
 use crate::watermark::MARK_PREFIX;
 use highwater_core::image::CellRef;
-use highwater_core::position::MarkId;
+use highwater_core::position::{Lineage, MarkId};
 use highwater_core::schema::{Column, TableId, TableName, TableSchema};
 use std::sync::Arc;
 
@@ -252,6 +252,7 @@ fn the_transaction_that_a_checkpoint_split_goes_on_behind_it() {
             change: at(change),
             ordinal,
         }),
+        lineage: Lineage::default(),
     };
     let stream = || {
         Stream::default()

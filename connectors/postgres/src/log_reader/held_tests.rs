@@ -4,6 +4,7 @@
 use super::tests::{Disk, MOVIES, Stream, at, decoder, number, outline, run, run_with, selection, with_memory};
 use super::*;
 use crate::watermark::MARK_PREFIX;
+use highwater_core::position::Lineage;
 
 pub(super) fn xid_behind_tag(xid: u32, payload: &[u8]) -> Vec<u8> {
     let (tag, rest) = payload.split_first().unwrap();
@@ -253,6 +254,7 @@ fn a_checkpoint_inside_holds_for_a_transaction_in_pieces_and_for_the_same_one_wh
             change: at(0x20),
             ordinal: 2,
         }),
+        lineage: Lineage::default(),
     };
     let pieces = Stream::default()
         .piece(900, true)

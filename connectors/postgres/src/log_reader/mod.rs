@@ -71,7 +71,7 @@ use crate::settings::Settings;
 use decoder::{Decoder, Step};
 use highwater_core::change::LogItem;
 use highwater_core::connector::{LogReader, Retention};
-use highwater_core::position::{ResumePoint, RunId};
+use highwater_core::position::{Lineage, ResumePoint, RunId};
 use highwater_core::{Error, ErrorKind, Result};
 use lookup::RelationLookup;
 use messages::Messages;
@@ -102,6 +102,7 @@ pub struct PgLogReader {
     spill: SpillFiles,
     replay: Option<ReplaySource>,
     start: PgPosition,
+    lineage: Lineage,
     /// When the server is asked how far it is, unless it speaks before.
     ask_at: Instant,
     /// When it was first asked since it last spoke.
@@ -127,7 +128,7 @@ impl PgLogReader {
         let now = Instant::now();
         let mut server_end = ServerEnd::watch(settings.clone());
         server_end.load_known().await;
-        let position = start.position;
+        let (position, lineage) = (start.position, start.lineage.clone());
         let decoder = decoder_of(&settings, selection, start, xids, run);
         let text = (!stream.server_version().sends_binary()).then(|| TextRows::new(settings.clone()));
         let tell_at = now + Duration::from_millis(settings.heartbeat.interval_ms);
@@ -142,6 +143,7 @@ impl PgLogReader {
             batch: None,
             replay: None,
             start: position,
+            lineage,
             ask_at: now,
             asked: None,
             status_due: false,
@@ -319,6 +321,10 @@ impl LogReader for PgLogReader {
         self.server_end
             .get()
             .map(|end| end.0.saturating_sub(self.decoder.delivered().0.0))
+    }
+
+    fn lineage(&self) -> Lineage {
+        self.lineage.clone()
     }
 
     fn retention(&self) -> Option<Retention> {

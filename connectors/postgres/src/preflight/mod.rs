@@ -3,15 +3,16 @@
 //!
 //! Every finding with SQL is executed verbatim by a test, after which the check passes: see `tests/preflight.rs`.
 
+mod failover;
 mod server;
 mod streaming;
 mod tables;
 
 use crate::discover::{read_selected_shapes, read_types, types_of};
 use crate::publication::{read_candidates, read_publication, read_published};
-use crate::query_connection::QueryConnection;
 use crate::replication_connection::ReplicationConnection;
 use crate::selection::Selection;
+use crate::server_choice::first_to_serve;
 use crate::server_version::MAJOR_MIN;
 use crate::settings::Settings;
 use crate::slot::read_slot;
@@ -23,7 +24,8 @@ use std::sync::Arc;
 /// Checks everything, in the order in which it is best mended. A server that cannot be reached, or that refuses the
 /// role, is an error and no finding.
 pub async fn check(settings: &Arc<Settings>, selection: &Selection) -> Result<Vec<Finding>> {
-    let mut connection = QueryConnection::new(settings.clone(), "highwater check", "");
+    let server = first_to_serve(settings, "highwater check", "").await?;
+    let (settings, mut connection) = (&server.settings, server.queries);
     let major = connection.server_version().await?.0;
     if major < MAJOR_MIN {
         return Ok(vec![server::too_old(major)]);
@@ -41,6 +43,7 @@ pub async fn check(settings: &Arc<Settings>, selection: &Selection) -> Result<Ve
     .await?;
 
     let mut findings = server::findings(settings, &facts, slot.is_some());
+    findings.extend(failover::findings(&mut connection, settings, &facts, slot.as_ref()).await?);
     findings.extend(tables::findings(&facts.role, settings, &candidates));
     findings.extend(tables::keys(&shapes));
     findings.extend(tables::columns(&shapes, &types, &settings.values));
@@ -48,7 +51,8 @@ pub async fn check(settings: &Arc<Settings>, selection: &Selection) -> Result<Ve
         candidates: &candidates,
         published: &published,
     };
-    findings.extend(streaming::publication(settings, publication, &tables, facts.may_create));
+    let may_create = facts.may_create && !facts.in_recovery;
+    findings.extend(streaming::publication(settings, publication, &tables, may_create));
     findings.extend(streaming::slot(settings, slot.as_ref()));
     findings.extend(streaming::options(settings, major));
     if facts.may_replicate && findings.iter().all(|finding| finding.severity != Severity::Error) {

@@ -72,11 +72,6 @@ pub(super) fn too_old(major: u32) -> Finding {
 
 pub(super) fn findings(settings: &Settings, facts: &ServerFacts, slot_exists: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if facts.in_recovery {
-        let what = "the server is a standby".to_owned();
-        let why = "a standby's snapshots do not list transactions in progress, so a copy from it cannot be proven";
-        findings.push(error("physical_standby", what, why).advice("connect to the primary"));
-    }
     if facts.wal_level != "logical" {
         let what = format!("wal_level is {}", facts.wal_level);
         findings.push(

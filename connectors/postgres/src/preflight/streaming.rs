@@ -44,7 +44,8 @@ pub(super) fn publication(
         }
         let what = match settings.publication.create {
             true => format!(
-                "the role may not create publication \"{name}\": it must own the tables and have CREATE on the database"
+                "publication \"{name}\" does not exist and cannot be made: the role must own the tables and have CREATE on \
+                 the database, and the server take writes"
             ),
             false => format!("publication \"{name}\" does not exist"),
         };
@@ -52,7 +53,7 @@ pub(super) fn publication(
         return vec![
             error("publication_missing", what, "it says which tables the server sends")
                 .sql(statement)
-                .advice("run it as the tables' owner or as a superuser"),
+                .advice("run it on the primary, as the tables' owner or as a superuser"),
         ];
     };
     let mut findings = Vec::new();

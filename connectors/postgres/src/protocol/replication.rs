@@ -168,6 +168,8 @@ pub enum SlotSnapshot {
 pub struct SlotOptions {
     /// It sends prepared transactions before they are decided. Since version 15.
     pub two_phase: bool,
+    /// Standbys keep it in step. Since version 17.
+    pub failover: bool,
 }
 
 /// The text of the command that creates a logical pgoutput slot on a server of `version`.
@@ -184,7 +186,8 @@ pub fn create_slot_command(
             SlotSnapshot::Export => "export",
         };
         let two_phase = if options.two_phase { ", TWO_PHASE true" } else { "" };
-        format!("(SNAPSHOT '{snapshot}'{two_phase})")
+        let failover = if options.failover { ", FAILOVER true" } else { "" };
+        format!("(SNAPSHOT '{snapshot}'{two_phase}{failover})")
     } else {
         match snapshot {
             SlotSnapshot::Nothing => "NOEXPORT_SNAPSHOT".to_owned(),
@@ -196,6 +199,11 @@ pub fn create_slot_command(
         quote_identifier(slot),
         if temporary { " TEMPORARY" } else { "" },
     )
+}
+
+/// The text of the command by which standbys keep a slot in step from now on. Since version 17.
+pub fn alter_slot_command(slot: &str) -> String {
+    format!("ALTER_REPLICATION_SLOT {} (FAILOVER true)", quote_identifier(slot))
 }
 
 /// The text of the command that drops a slot; with `wait`, after its present user has let go of it.
@@ -294,8 +302,28 @@ mod tests {
             "CREATE_REPLICATION_SLOT \"hw\" TEMPORARY LOGICAL \"pgoutput\" (SNAPSHOT 'export')"
         );
         assert_eq!(
-            create(15, SlotOptions { two_phase: true }),
+            create(
+                15,
+                SlotOptions {
+                    two_phase: true,
+                    ..SlotOptions::default()
+                }
+            ),
             "CREATE_REPLICATION_SLOT \"hw\" TEMPORARY LOGICAL \"pgoutput\" (SNAPSHOT 'export', TWO_PHASE true)"
+        );
+        assert_eq!(
+            create(
+                17,
+                SlotOptions {
+                    failover: true,
+                    ..SlotOptions::default()
+                }
+            ),
+            "CREATE_REPLICATION_SLOT \"hw\" TEMPORARY LOGICAL \"pgoutput\" (SNAPSHOT 'export', FAILOVER true)"
+        );
+        assert_eq!(
+            alter_slot_command("hw"),
+            "ALTER_REPLICATION_SLOT \"hw\" (FAILOVER true)"
         );
         assert_eq!(
             create(14, SlotOptions::default()),

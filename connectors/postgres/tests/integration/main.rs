@@ -7,6 +7,7 @@ mod chunks;
 mod conformance;
 mod connecting;
 mod embedding;
+mod failover;
 mod fixture;
 mod log;
 mod marks;

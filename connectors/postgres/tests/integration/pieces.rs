@@ -5,7 +5,7 @@ use crate::fixture::{Fixture, Item, LIMIT, changes, connector, lines, open, open
 use crate::on_each_major;
 use highwater_core::change::LogItem;
 use highwater_core::connector::{LogReader, SourceConnector};
-use highwater_core::position::{InsideTransaction, ResumePoint};
+use highwater_core::position::{InsideTransaction, Lineage, ResumePoint};
 use highwater_core::{Class, ErrorKind};
 use highwater_postgres::PostgresConnector;
 use highwater_testbed::skip;
@@ -290,6 +290,7 @@ async fn a_checkpoint_inside_holds_whatever_way_the_transaction_comes_again(majo
             change: last.position,
             ordinal: last.ordinal,
         }),
+        lineage: Lineage::default(),
     };
     for mode in modes(major) {
         let mut log = open_from(&of_mode(&fixture, mode), Some(&point)).await;

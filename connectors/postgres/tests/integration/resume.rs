@@ -5,7 +5,7 @@ use crate::fixture::{Fixture, RUN, changes, connector, lines, open, open_from, r
 use crate::on_each_major;
 use highwater_core::change::LogItem;
 use highwater_core::connector::{LogReader, SourceConnector};
-use highwater_core::position::{InsideTransaction, Position, ResumePoint};
+use highwater_core::position::{InsideTransaction, Lineage, Position, ResumePoint};
 use highwater_core::{Class, ErrorKind};
 use highwater_postgres::PgPosition;
 use highwater_postgres::protocol::Lsn;
@@ -71,6 +71,7 @@ async fn a_split_transaction_goes_on_in_its_middle(major: u16) {
     let point = ResumePoint {
         position: start,
         inside: Some(inside.clone()),
+        lineage: Lineage::default(),
     };
     let mut log = open_from(&connector, Some(&point)).await;
     let items = read_commits(&mut log, 1).await;
@@ -94,6 +95,7 @@ async fn a_split_transaction_goes_on_in_its_middle(major: u16) {
         Some(&ResumePoint {
             position: start,
             inside: Some(other),
+            lineage: Lineage::default(),
         }),
     )
     .await;
