@@ -7,7 +7,7 @@ use highwater_core::ErrorKind;
 use highwater_core::change::{LogItem, Op};
 use highwater_core::connector::{LogReader, SourceConnector};
 use highwater_core::image::CellRef;
-use highwater_core::position::{InsideTransaction, ResumePoint};
+use highwater_core::position::{InsideTransaction, Lineage, ResumePoint};
 use highwater_postgres::log_reader::PgLogReader;
 use highwater_postgres::{PgPosition, PostgresConnector};
 use serde_json::{Value, json};
@@ -194,6 +194,7 @@ async fn a_restart_at_any_place_brings_the_rest_once(major: u16) {
         let split = ResumePoint {
             position: before,
             inside: Some(inside),
+            lineage: Lineage::default(),
         };
         let mut log = open_from(&connector, Some(&split)).await;
         if behind + 1 < all.len() {
