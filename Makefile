@@ -73,10 +73,11 @@ soak: setup ## The long run: many more seeds and rounds (SOAK_SEEDS, SOAK_ROUNDS
 	HIGHWATER_KILL_ROUNDS=$(SOAK_ROUNDS) cargo test --release -p highwater-integration-tests
 	HIGHWATER_POSTGRES_MAJORS=all cargo test --release -p highwater-postgres --test integration
 
-bench: ## Measure; SUITE=postgres writes target/bench/postgres.json, BENCH_ARGS are passed on
+bench: ## Measure; SUITE=postgres writes target/bench/postgres.json; PEER=debezium, CASES=a,b, ROWS=n, README=README.md
 	@scripts/setup.sh build java
 	cargo build --quiet --release -p highwater-testbed -p highwater-cli -p highwater-bench
 	"$(CARGO_TARGET_DIR)/release/highwater-testbed" fetch
+	$(if $(PEER),"$(CARGO_TARGET_DIR)/release/highwater-testbed" fetch $(PEER))
 	"$(CARGO_TARGET_DIR)/release/highwater-bench" $(SUITE) $(BENCH_ARGS)
 
 fuzz: ## Fuzz the parsers of foreign bytes, FUZZ_SECONDS each (a nightly toolchain is installed for it)

@@ -61,7 +61,7 @@ impl Running {
     async fn start(task: Task, folder: &Path) -> Result<Self> {
         let file = PipelineFile::from_text(&task.pipeline, folder)?;
         let postgres: Arc<dyn Connector> = connector("postgres", PostgresConnector::new);
-        let tally = Arc::new(Tally::new(task.topic, task.id_max, task.keeps_arrivals));
+        let tally = Arc::new(Tally::new(task.topics, task.id_max, task.keeps_arrivals));
         let name = &file.pipeline.name;
         let (board, metrics) = (
             Arc::new(StatusBoard::new(name, "postgres")),

@@ -12,11 +12,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::failure::{Failure, Result};
 use crate::tally::Status;
+use crate::topics::Topics;
 
 /// The longest that the process may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
-/// The longest that nothing may move before a case fails.
-const STALL_MAX: Duration = Duration::from_secs(60);
+/// The longest that nothing may move before a case fails. Of a huge transaction nothing is seen until its end was read.
+const STALL_MAX: Duration = Duration::from_secs(300);
 /// How often it is asked how far it is: rarely enough not to show in what it uses.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 
@@ -27,8 +28,8 @@ pub(crate) struct Task {
     pub(crate) pipeline: String,
     /// The table, as `schema.table`.
     pub(crate) table: String,
-    /// The topic whose records count.
-    pub(crate) topic: String,
+    /// The topics whose records count.
+    pub(crate) topics: Topics,
     /// The largest id that the table will have.
     pub(crate) id_max: u64,
     /// Whether the time of each arrival is kept.

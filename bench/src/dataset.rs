@@ -6,6 +6,7 @@ use tokio_postgres::Client;
 
 use crate::case::Drain;
 use crate::failure::Result;
+use crate::{many_tables, wide_rows};
 
 /// The schema of all tables of the bench, apart from what else a database holds.
 pub(crate) const SCHEMA: &str = "bench";
@@ -13,26 +14,56 @@ pub(crate) const SCHEMA: &str = "bench";
 const TRANSACTION_ROWS: u64 = 1_000;
 /// Rows that one transaction writes when a table is filled that nobody captures.
 const LOAD_ROWS: u64 = 100_000;
+/// The same for wide rows.
+const WIDE_TRANSACTION_ROWS: u64 = 100;
+const WIDE_LOAD_ROWS: u64 = 5_000;
 
-/// A table of the bench. Ids start at 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Table(pub(crate) &'static str);
+/// A table of the bench, or all tables of a schema. Ids start at 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Table {
+    schema: &'static str,
+    /// `*` is every table of the schema.
+    table: &'static str,
+}
+
+const fn table(table: &'static str) -> Table {
+    Table { schema: SCHEMA, table }
+}
 
 /// Copied by the snapshot cases.
-pub(crate) const ITEMS: Table = Table("items");
+pub(crate) const ITEMS: Table = table("items");
+/// Its rows are wide; copied, then updated while replication slots wait.
+pub(crate) const WIDE: Table = table("wide");
 /// Filled while replication slots wait.
-pub(crate) const ORDERS: Table = Table("orders");
-/// Its rows are updated while replication slots wait.
-pub(crate) const ACCOUNTS: Table = Table("accounts");
+pub(crate) const ORDERS: Table = table("orders");
+/// Filled while replication slots wait that are read over TLS.
+pub(crate) const SECRETS: Table = table("secrets");
+/// Its rows are updated, and later deleted, while replication slots wait.
+pub(crate) const ACCOUNTS: Table = table("accounts");
 /// Filled by one transaction while replication slots wait.
-pub(crate) const GIANTS: Table = Table("giants");
+pub(crate) const GIANTS: Table = table("giants");
+/// Filled by a larger one.
+pub(crate) const TITANS: Table = table("titans");
 /// One row a commit, while its lateness is measured.
-pub(crate) const TICKS: Table = Table("ticks");
+pub(crate) const TICKS: Table = table("ticks");
+/// A thousand tables.
+pub(crate) const MANY: Table = Table {
+    schema: many_tables::SCHEMA,
+    table: "*",
+};
 
 impl Table {
-    /// `bench.items`.
+    /// `bench.items`; `bench_many.*`, a pattern, for all tables of a schema.
     pub(crate) fn name(self) -> String {
-        format!("{SCHEMA}.{}", self.0)
+        format!("{}.{}", self.schema, self.table)
+    }
+
+    /// What a publication is made for.
+    fn published(self) -> String {
+        match self.table {
+            "*" => format!("TABLES IN SCHEMA {}", self.schema),
+            _ => format!("TABLE {}", self.name()),
+        }
     }
 
     async fn create(self, client: &Client) -> Result<()> {
@@ -63,43 +94,59 @@ impl Table {
 
     /// Inserts the rows with ids from 1 to `rows`, `transaction_rows` a transaction.
     async fn fill(self, client: &Client, rows: u64, transaction_rows: u64) -> Result<()> {
-        let insert = client.prepare(&self.insert_sql()).await?;
-        let mut from = 1;
-        while from <= rows {
-            let through = rows.min(from + transaction_rows - 1);
-            client.execute(&insert, &[&(from as i64), &(through as i64)]).await?;
-            from = through + 1;
-        }
-        Ok(())
-    }
-
-    /// Updates the rows with ids from 1 to `rows`, once each.
-    async fn update(self, client: &Client, rows: u64) -> Result<()> {
-        let sql = format!(
-            "UPDATE {} SET quantity = quantity + 1, updated_at = updated_at + interval '1 day' WHERE id BETWEEN $1 AND $2",
-            self.name()
-        );
-        let update = client.prepare(&sql).await?;
-        let mut from = 1;
-        while from <= rows {
-            let through = rows.min(from + TRANSACTION_ROWS - 1);
-            client.execute(&update, &[&(from as i64), &(through as i64)]).await?;
-            from = through + 1;
-        }
-        Ok(())
+        in_steps(client, &self.insert_sql(), rows, transaction_rows).await
     }
 }
 
-/// Makes the tables and fills the one to be copied.
-pub(crate) async fn create(server: &Postgres, rows: u64) -> Result<()> {
+/// Runs a statement for the ids from 1 to `rows`, `step` ids a transaction.
+async fn in_steps(client: &Client, sql: &str, rows: u64, step: u64) -> Result<()> {
+    let statement = client.prepare(sql).await?;
+    let mut from = 1;
+    while from <= rows {
+        let through = rows.min(from + step - 1);
+        client.execute(&statement, &[&(from as i64), &(through as i64)]).await?;
+        from = through + 1;
+    }
+    Ok(())
+}
+
+/// Makes the tables.
+pub(crate) async fn create(server: &Postgres) -> Result<()> {
     let client = server.connect().await?;
     client.batch_execute(&format!("CREATE SCHEMA {SCHEMA}")).await?;
-    for table in [ITEMS, ORDERS, ACCOUNTS, GIANTS, TICKS] {
+    for table in [ITEMS, ORDERS, SECRETS, ACCOUNTS, GIANTS, TITANS, TICKS] {
         table.create(&client).await?;
     }
+    Ok(client.batch_execute(&wide_rows::create_sql()).await?)
+}
+
+/// Fills the table of everyday rows that is copied.
+pub(crate) async fn fill_items(server: &Postgres, rows: u64) -> Result<()> {
+    let client = server.connect().await?;
     ITEMS.fill(&client, rows, LOAD_ROWS).await?;
-    let vacuum = format!("VACUUM ANALYZE {}", ITEMS.name());
-    client.batch_execute(&vacuum).await?;
+    settle(&client, ITEMS).await
+}
+
+/// Fills the table of wide rows where it is empty.
+pub(crate) async fn fill_wide(server: &Postgres, rows: u64) -> Result<()> {
+    let client = server.connect().await?;
+    if is_filled(&client, WIDE).await? {
+        return Ok(());
+    }
+    in_steps(&client, &wide_rows::insert_sql(), rows, WIDE_LOAD_ROWS).await?;
+    settle(&client, WIDE).await
+}
+
+async fn is_filled(client: &Client, table: Table) -> Result<bool> {
+    let sql = format!("SELECT EXISTS (SELECT FROM {})", table.name());
+    Ok(client.query_one(&sql, &[]).await?.get(0))
+}
+
+/// Does the server's upkeep now, not while something is measured.
+async fn settle(client: &Client, table: Table) -> Result<()> {
+    client
+        .batch_execute(&format!("VACUUM ANALYZE {}", table.name()))
+        .await?;
     Ok(client.batch_execute("CHECKPOINT").await?)
 }
 
@@ -107,8 +154,12 @@ pub(crate) async fn create(server: &Postgres, rows: u64) -> Result<()> {
 pub(crate) fn table_of(drain: Drain) -> Table {
     match drain {
         Drain::Inserts => ORDERS,
-        Drain::Updates => ACCOUNTS,
+        Drain::OverTls => SECRETS,
+        Drain::Updates | Drain::Deletes => ACCOUNTS,
+        Drain::WideUpdates => WIDE,
+        Drain::ManyTables => MANY,
         Drain::HugeTransaction => GIANTS,
+        Drain::TenfoldTransaction => TITANS,
     }
 }
 
@@ -116,26 +167,46 @@ pub(crate) fn table_of(drain: Drain) -> Table {
 pub(crate) async fn prepare_log(server: &Postgres, drain: Drain, rows: u64) -> Result<()> {
     let client = server.connect().await?;
     match drain {
-        Drain::Updates => ACCOUNTS.fill(&client, rows, LOAD_ROWS).await,
-        Drain::Inserts | Drain::HugeTransaction => Ok(()),
+        Drain::Updates | Drain::Deletes if is_filled(&client, ACCOUNTS).await? => Ok(()),
+        Drain::Updates | Drain::Deletes => ACCOUNTS.fill(&client, rows, LOAD_ROWS).await,
+        Drain::WideUpdates => fill_wide(server, rows).await,
+        Drain::ManyTables => many_tables::create(&client).await,
+        Drain::Inserts | Drain::OverTls | Drain::HugeTransaction | Drain::TenfoldTransaction => Ok(()),
     }
 }
 
 /// Writes `rows` changes into the log.
 pub(crate) async fn fill_log(server: &Postgres, drain: Drain, rows: u64) -> Result<()> {
     let client = server.connect().await?;
+    let table = table_of(drain);
     match drain {
-        Drain::Inserts => ORDERS.fill(&client, rows, TRANSACTION_ROWS).await?,
-        Drain::Updates => ACCOUNTS.update(&client, rows).await?,
-        Drain::HugeTransaction => GIANTS.fill(&client, rows, rows).await?,
+        Drain::Inserts | Drain::OverTls => table.fill(&client, rows, TRANSACTION_ROWS).await?,
+        Drain::Updates => in_steps(&client, &update_sql(), rows, TRANSACTION_ROWS).await?,
+        Drain::Deletes => in_steps(&client, &delete_sql(), rows, TRANSACTION_ROWS).await?,
+        Drain::WideUpdates => in_steps(&client, &wide_rows::update_sql(), rows, WIDE_TRANSACTION_ROWS).await?,
+        Drain::ManyTables => many_tables::fill(&client, rows).await?,
+        Drain::HugeTransaction | Drain::TenfoldTransaction => table.fill(&client, rows, rows).await?,
     }
     Ok(client.batch_execute("CHECKPOINT").await?)
 }
 
-/// Makes a publication of one table and a slot that starts now.
+/// Updates the rows with ids from `$1` to `$2`.
+fn update_sql() -> String {
+    format!(
+        "UPDATE {} SET quantity = quantity + 1, updated_at = updated_at + interval '1 day' WHERE id BETWEEN $1 AND $2",
+        ACCOUNTS.name()
+    )
+}
+
+/// Deletes the rows with ids from `$1` to `$2`.
+fn delete_sql() -> String {
+    format!("DELETE FROM {} WHERE id BETWEEN $1 AND $2", ACCOUNTS.name())
+}
+
+/// Makes a publication and a slot that starts now.
 pub(crate) async fn create_slot(server: &Postgres, name: &str, table: Table) -> Result<()> {
     let client = server.connect().await?;
-    let publication = format!("CREATE PUBLICATION {name} FOR TABLE {}", table.name());
+    let publication = format!("CREATE PUBLICATION {name} FOR {}", table.published());
     client.batch_execute(&publication).await?;
     let slot = "SELECT pg_create_logical_replication_slot($1, 'pgoutput')::text";
     client.query_one(slot, &[&name]).await?;

@@ -19,10 +19,19 @@ pub(crate) struct Limit {
     pub(crate) rows_per_s: f64,
 }
 
+/// Whether the server's programs encrypt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Over {
+    /// They do not.
+    Plain,
+    /// They do.
+    Tls,
+}
+
 /// `COPY … TO STDOUT` by psql, over TCP.
-pub(crate) async fn copy_out(server: &Postgres, table: Table, rows: u64) -> Result<Limit> {
+pub(crate) async fn copy_out(server: &Postgres, table: Table, over: Over, rows: u64) -> Result<Limit> {
     let mut psql = program(server, "psql")?;
-    psql.args(connection(server)).args(["-X", "-q", "-c"]);
+    psql.args(connection(server, over)).args(["-X", "-q", "-c"]);
     psql.arg(format!("COPY {} TO STDOUT", table.name()));
     psql.stdout(Stdio::null());
     let rows_per_s = rows as f64 / timed(psql).await?;
@@ -33,12 +42,12 @@ pub(crate) async fn copy_out(server: &Postgres, table: Table, rows: u64) -> Resu
 }
 
 /// `pg_recvlogical` from a slot made before, to `/dev/null`, up to what is in the log now. Drops the slot.
-pub(crate) async fn receive_log(server: &Postgres, slot: &str, rows: u64) -> Result<Limit> {
+pub(crate) async fn receive_log(server: &Postgres, slot: &str, over: Over, rows: u64) -> Result<Limit> {
     let client = server.connect().await?;
     let end: String = client.query_one("SELECT pg_current_wal_lsn()::text", &[]).await?.get(0);
     let mut receive = program(server, "pg_recvlogical")?;
     receive
-        .args(connection(server))
+        .args(connection(server, over))
         .args(["--start", "--no-loop", "-F", "0", "-f", "/dev/null"]);
     receive.args(["--slot", slot, "--endpos", &end]);
     receive.args(["-o", "proto_version=1", "-o", "binary=true"]);
@@ -61,9 +70,13 @@ fn program(server: &Postgres, name: &str) -> Result<Command> {
     Ok(Command::new(found))
 }
 
-fn connection(server: &Postgres) -> [String; 8] {
+fn connection(server: &Postgres, over: Over) -> [String; 8] {
     let port = server.port().to_string();
-    ["-h", server.host(), "-p", &port, "-U", SUPERUSER, "-d", "postgres"].map(str::to_owned)
+    let database = match over {
+        Over::Plain => "dbname=postgres sslmode=disable",
+        Over::Tls => "dbname=postgres sslmode=require",
+    };
+    ["-h", server.host(), "-p", &port, "-U", SUPERUSER, "-d", database].map(str::to_owned)
 }
 
 /// Runs a program to its end and returns how many seconds it took.

@@ -4,25 +4,30 @@
 use highwater_testbed::Postgres;
 use highwater_testbed::postgres::SUPERUSER;
 
+use crate::case::Case;
 use crate::dataset::Table;
+use crate::failure::{Failure, Result};
+use crate::topics::Topics;
 
-/// The topic prefix, and the name, of a case's pipeline.
-pub(crate) fn topic(case: &str, table: Table) -> String {
-    format!("{case}.{}", table.name())
+/// The topics of a case, whose name is their prefix.
+pub(crate) fn topics(case: &str, table: Table) -> Topics {
+    Topics(format!("{case}.{}", table.name()))
 }
 
-/// The pipeline file of a case. `slot` names the slot and the publication; `brokers` is None where events go nowhere.
-pub(crate) fn text(case: &str, server: &Postgres, table: Table, snapshot: bool, brokers: Option<&str>) -> String {
+/// The pipeline file of a case, whose name is the slot's and the publication's too; `brokers` is None where events go
+/// nowhere.
+pub(crate) fn text(case: Case, server: &Postgres, table: Table, brokers: Option<&str>) -> Result<String> {
+    let name = case.name();
     let transport = match brokers {
         Some(brokers) => {
             format!("{{ kafka: {{ brokers: [\"{brokers}\"], compression: lz4 }} }}")
         }
         None => "discard".to_owned(),
     };
-    let mode = if snapshot { "initial" } else { "never" };
-    format!(
+    let mode = if case.begins_with_a_copy() { "initial" } else { "never" };
+    Ok(format!(
         "version: 1\n\
-         name: {case}\n\
+         name: {name}\n\
          source:\n  \
            connector: postgres\n  \
            settings:\n    \
@@ -30,13 +35,26 @@ pub(crate) fn text(case: &str, server: &Postgres, table: Table, snapshot: bool, 
              port: {port}\n    \
              user: {SUPERUSER}\n    \
              database: postgres\n    \
-             slot: {{ name: {case} }}\n    \
-             publication: {{ name: {case} }}\n    \
+             slot: {{ name: {name} }}\n    \
+             publication: {{ name: {name} }}\n    \
+             tls: {tls}\n    \
              tables: {{ include: [\"{table}\"] }}\n\
          transport: {transport}\n\
          snapshot: {{ mode: {mode} }}\n",
         host = server.host(),
         port = server.port(),
         table = table.name(),
-    )
+        tls = tls(case, server)?,
+    ))
+}
+
+fn tls(case: Case, server: &Postgres) -> Result<String> {
+    if !case.is_encrypted() {
+        return Ok("{ mode: disable }".to_owned());
+    }
+    let roots = server.ca_path().ok_or_else(|| Failure::new("the server has no TLS"))?;
+    Ok(format!(
+        "{{ mode: verify-full, root_certificates: \"{}\" }}",
+        roots.display()
+    ))
 }

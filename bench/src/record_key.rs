@@ -21,6 +21,13 @@ pub(crate) fn id_of(key: &[u8]) -> Option<u64> {
     None
 }
 
+/// The id in a key of JSON without a schema: `{"id":7}`. `None` for anything else.
+pub(crate) fn id_of_json(key: &[u8]) -> Option<u64> {
+    let digits = key.strip_prefix(b"{\"id\":")?.strip_suffix(b"}")?;
+    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    is_number.then(|| std::str::from_utf8(digits).ok()?.parse().ok())?
+}
+
 /// Which ids were seen, one bit each.
 #[derive(Debug)]
 pub(crate) struct SeenIds {
@@ -74,6 +81,21 @@ mod tests {
             &[0, 0, 0, 0, 1, 2, 2],
         ] {
             assert_eq!(id_of(bytes), None, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_read_from_json() {
+        assert_eq!(id_of_json(br#"{"id":1000000}"#), Some(1_000_000));
+        for key in [
+            &b""[..],
+            br#"{"id":}"#,
+            br#"{"id":-1}"#,
+            br#"{"id":1"#,
+            br#"{"no":1}"#,
+            br#"{"id":1,"b":2}"#,
+        ] {
+            assert_eq!(id_of_json(key), None, "{key:?}");
         }
     }
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The figures: a file for machines and a table for people.
+//! The figures, and the file for machines.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use serde::Serialize;
 
-use crate::case::{Case, RSS_MB_MAX};
 use crate::failure::{Failure, Result};
+use crate::goals::Goals;
+use crate::peer_report::PeerReport;
 
 /// What a suite found.
 #[derive(Debug, Serialize)]
@@ -18,6 +18,9 @@ pub(crate) struct Report {
     pub(crate) rows: u64,
     /// One entry per case.
     pub(crate) results: Vec<Figures>,
+    /// What a peer did on the same servers, where one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) peer: Option<PeerReport>,
 }
 
 /// What one case found; null where a figure does not apply.
@@ -41,9 +44,21 @@ pub(crate) struct Figures {
     pub(crate) p50_ms: Option<f64>,
     /// All but one in a hundred came within this time after their commit.
     pub(crate) p99_ms: Option<f64>,
-    /// The case itself, for the table.
-    #[serde(skip)]
-    pub(crate) case: Case,
+    /// Rows of this case.
+    pub(crate) rows: u64,
+    /// Everything that was measured to compare it with; the smallest is the limit above.
+    pub(crate) limits: Vec<LimitFigures>,
+    /// What it is to reach.
+    pub(crate) goals: Goals,
+}
+
+/// What could be reached at most.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct LimitFigures {
+    /// How it was measured.
+    pub(crate) name: &'static str,
+    /// Events a second.
+    pub(crate) events_per_s: f64,
 }
 
 impl Report {
@@ -56,96 +71,39 @@ impl Report {
         let text = serde_json::to_string_pretty(self).map_err(|error| Failure::during("cannot write JSON", error))?;
         std::fs::write(path, text + "\n").map_err(failed)
     }
-
-    /// The table for people: each figure beside what it must not exceed.
-    pub(crate) fn table(&self) -> String {
-        let mut text = format!(
-            "{:<28} {:>10} {:>16} {:>14} {:>24} {:>7} {:>8}\n{:<28} {:>10} {:>16} {:>14} {:>24} {:>7} {:>8}\n",
-            "",
-            "events/s",
-            "CPU-s/million",
-            "peak MB",
-            "limit: events/s",
-            "ratio",
-            "p50/p99",
-            "case",
-            "",
-            "(at most)",
-            "(at most)",
-            "",
-            "",
-            "ms"
-        );
-        for figures in &self.results {
-            let _ = writeln!(text, "{}", figures.line());
-        }
-        text
-    }
 }
 
 impl Figures {
-    fn line(&self) -> String {
-        let limit = match (&self.limit_name, self.limit_events_per_s) {
-            (Some(name), Some(rate)) => format!("{name}: {rate:.0}"),
-            _ => "-".to_owned(),
-        };
-        let latency = match (self.p50_ms, self.p99_ms) {
-            (Some(p50), Some(p99)) => format!("{p50:.1}/{p99:.1}"),
-            _ => "-".to_owned(),
-        };
-        let ratio = self
-            .ratio_to_limit
-            .map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
-        format!(
-            "{:<28} {:>10.0} {:>16} {:>14} {:>24} {:>7} {:>8}",
-            self.name,
-            self.events_per_s,
-            beside(self.cpu_s_per_million, self.case.cpu_s_per_million_max(), 2),
-            beside(self.rss_peak_mb, Some(RSS_MB_MAX), 0),
-            limit,
-            ratio,
-            latency
-        )
-    }
-
     /// Whether the case costs more than it may.
     pub(crate) fn is_over(&self) -> bool {
-        let cpu_max = self.case.cpu_s_per_million_max();
-        cpu_max.is_some_and(|max| self.cpu_s_per_million > max) || self.rss_peak_mb > RSS_MB_MAX
-    }
-}
-
-/// A figure and, in brackets, what it must not exceed; an exclamation mark when it does.
-fn beside(figure: f64, max: Option<f64>, digits: usize) -> String {
-    match max {
-        Some(max) => {
-            let mark = if figure > max { "!" } else { "" };
-            format!("{mark}{figure:.digits$} ({max})")
-        }
-        None => format!("{figure:.digits$}"),
+        let cpu_max = self.goals.cpu_s_per_million.map(|bound| bound.max);
+        cpu_max.is_some_and(|max| self.cpu_s_per_million > max) || self.rss_peak_mb > self.goals.rss_peak_mb.max
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
-    use crate::case::{Kind, Target};
+    use crate::case::{Case, Drain, Kind, Target};
 
-    fn figures(cpu_s_per_million: f64) -> Figures {
+    /// Figures of `stream_drain`.
+    pub(crate) fn figures(cpu_s_per_million: f64) -> Figures {
+        let kind = Kind::StreamDrain(Drain::Inserts);
+        let target = Target::Kafka;
+        let limit = |name, events_per_s| LimitFigures { name, events_per_s };
         Figures {
             name: "stream_drain".to_owned(),
             events_per_s: 100_000.0,
             cpu_s_per_million,
             rss_peak_mb: 20.0,
-            limit_name: None,
-            limit_events_per_s: None,
-            ratio_to_limit: None,
+            limit_name: Some("log".to_owned()),
+            limit_events_per_s: Some(110_000.0),
+            ratio_to_limit: Some(100.0 / 110.0),
             p50_ms: None,
             p99_ms: None,
-            case: Case {
-                kind: Kind::StreamDrain(crate::case::Drain::Inserts),
-                target: Target::Kafka,
-            },
+            rows: 7,
+            limits: vec![limit("log", 110_000.0), limit("writer", 400_000.0)],
+            goals: Goals::of(Case { kind, target }),
         }
     }
 
@@ -155,30 +113,40 @@ mod tests {
             suite: "postgres",
             rows: 7,
             results: vec![figures(1.5)],
+            peer: None,
         };
         let value = serde_json::to_value(&report).unwrap();
         let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         assert_eq!(keys(&value), ["suite", "rows", "results"]);
-        assert_eq!(
-            keys(&value["results"][0]),
-            [
-                "name",
-                "events_per_s",
-                "cpu_s_per_million",
-                "rss_peak_mb",
-                "limit_name",
-                "limit_events_per_s",
-                "ratio_to_limit",
-                "p50_ms",
-                "p99_ms"
-            ]
-        );
-        assert!(value["results"][0]["limit_name"].is_null());
+        let result = &value["results"][0];
+        let expected = [
+            "name",
+            "events_per_s",
+            "cpu_s_per_million",
+            "rss_peak_mb",
+            "limit_name",
+            "limit_events_per_s",
+            "ratio_to_limit",
+            "p50_ms",
+            "p99_ms",
+            "rows",
+            "limits",
+            "goals",
+        ];
+        assert_eq!(keys(result), expected);
+        assert!(result["p50_ms"].is_null());
+        assert_eq!(result["limits"][1]["name"], "writer");
+        assert_eq!(result["goals"]["cpu_s_per_million"]["goal"], 2.4);
+        assert_eq!(result["goals"]["rss_peak_mb"]["max"], 128.0);
     }
 
     #[test]
-    fn a_figure_past_its_maximum_is_marked() {
-        assert!(figures(3.6).is_over() && figures(3.6).line().contains("!3.60 (3.5)"));
-        assert!(!figures(3.4).is_over() && figures(3.4).line().contains(" 3.40 (3.5)"));
+    fn a_case_is_over_when_its_processor_time_or_its_memory_is_past_the_maximum() {
+        assert!(figures(3.6).is_over() && !figures(3.4).is_over());
+        let large = Figures {
+            rss_peak_mb: 129.0,
+            ..figures(1.0)
+        };
+        assert!(large.is_over());
     }
 }

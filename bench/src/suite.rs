@@ -1,34 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Runs the cases one after the other on one Postgres and one Kafka.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use clap::Args;
+use highwater_testbed::versions::DEBEZIUM;
 use highwater_testbed::{Kafka, KafkaOptions, PgOptions, Postgres};
 use tempfile::TempDir;
 
 use crate::case::{Case, Drain, Kind, Target};
-use crate::child::{CaptureProcess, Question, Task};
+use crate::child::{CaptureProcess, Task};
 use crate::clock::seconds_between;
-use crate::dataset::{self, ITEMS, TICKS, Table};
+use crate::dataset::{self, ITEMS, Table, WIDE};
 use crate::failure::{Failure, Result};
-use crate::latency::{Latency, latency};
-use crate::limits::{self, Limit};
-use crate::load::{Commit, Load, Work};
-use crate::pipeline_file;
-use crate::read_back::{self, Watcher};
-use crate::report::{Figures, Report};
+use crate::goals::Goals;
+use crate::limits::{self, Limit, Over};
+use crate::measure::Outcome;
+use crate::peer::{Peer, Variant};
+use crate::peer_report::{Comparison, PeerReport};
+use crate::record_key::id_of;
+use crate::report::{Figures, LimitFigures, Report};
 use crate::tally::Status;
-use crate::usage;
+use crate::{peer, pipeline_file, read_back, readme, table, writer_limit};
 
-/// Updates a second while a table is copied.
-const LOAD_PER_SECOND: u64 = 1_000;
-/// Commits a second while lateness is measured.
-const TICKS_PER_SECOND: u64 = 1_000;
-/// Seconds of commits that are not judged: connections, caches and the broker's compiler warm up.
-const WARM_UP_SECONDS: u64 = 3;
-/// Seconds of commits that are.
-const MEASURED_SECONDS: u64 = 20;
 /// The slot of the stream's limit.
 const LIMIT_SLOT: &str = "bench_limit";
 
@@ -38,37 +33,72 @@ pub(crate) struct SuiteArguments {
     /// Rows of the tables; fewer for a quick look.
     #[arg(long, env = "ROWS", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     rows: u64,
-    /// Only the cases of these names.
+    /// Only the cases of these names; some run only when they are named.
     #[arg(long, env = "CASES", value_delimiter = ',')]
     cases: Vec<String>,
     /// The file to write.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench/postgres.json"))]
     output: PathBuf,
+    /// Runs this peer in turn with the cases that it can do too; without `--cases` with these alone.
+    #[arg(long, env = "PEER", value_enum)]
+    peer: Option<Peer>,
+    /// A Markdown file whose tables of figures are replaced by these.
+    #[arg(long, env = "README")]
+    readme: Option<PathBuf>,
 }
 
-/// Runs the suite, prints the figures and writes the file.
+/// Runs the suite, prints the figures and writes the files.
 pub(crate) fn run(arguments: &SuiteArguments) -> Result<()> {
-    let cases = chosen(&arguments.cases)?;
+    let cases = chosen(&arguments.cases, arguments.peer.is_some())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::during("cannot start a runtime", error))?;
-    let results = runtime.block_on(async { Suite::start(arguments.rows, &cases).await?.run(&cases).await })?;
+    let (results, comparisons) = runtime.block_on(async {
+        let suite = Suite::start(arguments.rows, &cases, arguments.peer).await?;
+        suite.run(&cases).await
+    })?;
     let report = Report {
         suite: "postgres",
         rows: arguments.rows,
         results,
+        peer: arguments.peer.map(|Peer::Debezium| PeerReport {
+            name: "debezium",
+            version: DEBEZIUM.to_owned(),
+            results: comparisons,
+        }),
     };
     report.write(&arguments.output)?;
-    println!("\n{}", report.table());
+    finish(arguments, &report)
+}
+
+/// Shows the figures to people.
+fn finish(arguments: &SuiteArguments, report: &Report) -> Result<()> {
+    println!("\n{}", table::plain(&report.results));
+    if let Some(peer) = &report.peer {
+        println!("ours : theirs, {} {}\n{}", peer.name, peer.version, peer.plain());
+    }
     let over = report.results.iter().filter(|figures| figures.is_over()).count();
     println!("{over} of {} cases cost more than they may", report.results.len());
     println!("written: {}", arguments.output.display());
+    if let Some(path) = &arguments.readme {
+        let table = match &report.peer {
+            Some(peer) => ("peer", peer.markdown()),
+            None => ("figures", table::markdown(&report.results)),
+        };
+        readme::fill(path, &[table])?;
+        println!("written: {}", path.display());
+    }
     Ok(())
 }
 
-fn chosen(names: &[String]) -> Result<Vec<Case>> {
-    let all = Case::all();
+fn chosen(names: &[String], has_peer: bool) -> Result<Vec<Case>> {
+    if names.is_empty() {
+        let is_wanted = |case: &Case| !has_peer || peer::counterpart(*case).is_some();
+        return Ok(Case::usual().into_iter().filter(is_wanted).collect());
+    }
+    let mut all = Case::usual();
+    all.extend(Case::on_request());
     if let Some(unknown) = names.iter().find(|name| !all.iter().any(|case| case.name() == **name)) {
         let known: Vec<String> = all.into_iter().map(Case::name).collect();
         return Err(Failure::new(format!(
@@ -76,35 +106,31 @@ fn chosen(names: &[String]) -> Result<Vec<Case>> {
             known.join(", ")
         )));
     }
-    let wanted = |case: &Case| names.is_empty() || names.contains(&case.name());
-    Ok(all.into_iter().filter(wanted).collect())
+    Ok(all.into_iter().filter(|case| names.contains(&case.name())).collect())
 }
 
-/// The servers of a suite.
-struct Suite {
-    rows: u64,
-    postgres: Postgres,
-    kafka: Option<Kafka>,
+/// The servers of a suite, and what they can do.
+pub(crate) struct Suite {
+    pub(crate) rows: u64,
+    pub(crate) postgres: Postgres,
+    pub(crate) kafka: Option<Kafka>,
     dir: TempDir,
-    copy: Limit,
-    receive: Option<Limit>,
-}
-
-/// What a case hands on to its line.
-struct Outcome {
-    status: Status,
-    limit: Option<Limit>,
-    latency: Option<Latency>,
+    variants: &'static [Variant],
+    /// What the server delivers of a table or of a log, by the table.
+    limits: HashMap<(Table, Over), Limit>,
+    /// What the broker takes of a table's records.
+    writer_limits: HashMap<Table, Limit>,
 }
 
 impl Suite {
-    async fn start(rows: u64, cases: &[Case]) -> Result<Self> {
+    async fn start(rows: u64, cases: &[Case], peer: Option<Peer>) -> Result<Self> {
         // A machine that crashes would lose nothing either: figures without fsync would flatter the server.
         let options = PgOptions::major(0)
             .with("fsync", "on")
             .with("shared_buffers", "512MB")
             .with("max_wal_size", "8GB")
-            .with("checkpoint_timeout", "30min");
+            .with("checkpoint_timeout", "30min")
+            .with_tls();
         let postgres = Postgres::start(options).await?;
         let needs_kafka = cases.iter().any(|case| case.target == Target::Kafka);
         let kafka = if needs_kafka {
@@ -113,31 +139,30 @@ impl Suite {
             None
         };
         let dir = tempfile::tempdir().map_err(|error| Failure::during("cannot make a folder", error))?;
-        eprintln!("bench: writing {rows} rows");
-        dataset::create(&postgres, rows).await?;
-        // The first copy fills the server's cache, the second is the limit.
-        limits::copy_out(&postgres, ITEMS, rows).await?;
-        let copy = limits::copy_out(&postgres, ITEMS, rows).await?;
-        eprintln!("bench: {}: {:.0} rows/s", copy.name, copy.rows_per_s);
+        let has_copies = cases.iter().any(|case| copied_table(case.kind) == Some(ITEMS));
+        dataset::create(&postgres).await?;
+        if has_copies {
+            eprintln!("bench: writing {rows} rows");
+            dataset::fill_items(&postgres, rows).await?;
+        }
         Ok(Self {
             rows,
             postgres,
             kafka,
             dir,
-            copy,
-            receive: None,
+            variants: peer.map_or(&[], |Peer::Debezium| &Variant::ALL),
+            limits: HashMap::new(),
+            writer_limits: HashMap::new(),
         })
     }
 
-    async fn run(mut self, cases: &[Case]) -> Result<Vec<Figures>> {
+    async fn run(mut self, cases: &[Case]) -> Result<(Vec<Figures>, Vec<Comparison>)> {
         let mut prepared = None;
-        let mut results = Vec::new();
+        let (mut results, mut comparisons) = (Vec::new(), Vec::new());
         for case in cases {
-            if let Kind::StreamDrain(drain) = case.kind
-                && prepared != Some(drain)
-            {
-                self.prepare_drains(drain, cases).await?;
-                prepared = Some(drain);
+            if prepared != Some(case.kind) {
+                self.prepare(case.kind, cases).await?;
+                prepared = Some(case.kind);
             }
             eprintln!("bench: {}", case.name());
             let figures = self
@@ -148,200 +173,157 @@ impl Suite {
                 "bench: {}: {:.0} events/s, {:.2} CPU-s per million, {:.0} MB",
                 figures.name, figures.events_per_s, figures.cpu_s_per_million, figures.rss_peak_mb
             );
+            comparisons.extend(self.peers(*case, &figures).await?);
             results.push(figures);
         }
-        Ok(results)
+        Ok((results, comparisons))
+    }
+
+    /// Runs the peer's counterparts of a case that is done.
+    async fn peers(&self, case: Case, ours: &Figures) -> Result<Vec<Comparison>> {
+        let Some(table) = peer::counterpart(case) else {
+            return Ok(Vec::new());
+        };
+        let mut all = Vec::new();
+        for variant in self.variants {
+            let name = peer::slot(case, *variant);
+            eprintln!("bench: {name}");
+            let theirs = self.peer(case, table, *variant).await;
+            let theirs = theirs.map_err(|error| Failure::during(&name, error))?;
+            eprintln!(
+                "bench: {name}: {:.0} events/s, {:.2} CPU-s per million, {:.0} MB",
+                theirs.events_per_s, theirs.cpu_s_per_million, theirs.rss_peak_mb
+            );
+            all.push(Comparison::new(ours, theirs));
+        }
+        Ok(all)
+    }
+
+    /// Makes what the cases of this kind read, and measures what the server can deliver of it.
+    async fn prepare(&mut self, kind: Kind, cases: &[Case]) -> Result<()> {
+        if let Kind::StreamDrain(drain) = kind {
+            return self.prepare_drains(drain, cases).await;
+        }
+        let Some(table) = copied_table(kind) else { return Ok(()) };
+        let rows = Case {
+            kind,
+            target: Target::Nothing,
+        }
+        .rows(self.rows);
+        if table == WIDE {
+            dataset::fill_wide(&self.postgres, rows).await?;
+        }
+        let over = over(kind);
+        if !self.limits.contains_key(&(table, over)) {
+            // The first copy fills the server's cache, the second is the limit.
+            limits::copy_out(&self.postgres, table, over, rows).await?;
+            let limit = limits::copy_out(&self.postgres, table, over, rows).await?;
+            self.note_limit((table, over), limit);
+        }
+        Ok(())
     }
 
     /// Makes a slot for each of the cases that read this log and for the limit, then fills the log for all of them.
     async fn prepare_drains(&mut self, drain: Drain, cases: &[Case]) -> Result<()> {
-        let table = dataset::table_of(drain);
-        dataset::prepare_log(&self.postgres, drain, self.rows).await?;
-        dataset::create_slot(&self.postgres, LIMIT_SLOT, table).await?;
+        let (table, rows) = (dataset::table_of(drain), drain.rows(self.rows));
+        let is_limited = drain != Drain::TenfoldTransaction;
+        dataset::prepare_log(&self.postgres, drain, rows).await?;
+        if is_limited {
+            dataset::create_slot(&self.postgres, LIMIT_SLOT, table).await?;
+        }
         for case in cases.iter().filter(|case| case.kind == Kind::StreamDrain(drain)) {
             dataset::create_slot(&self.postgres, &case.name(), table).await?;
+            for variant in self.variants.iter().filter(|_| peer::counterpart(*case).is_some()) {
+                dataset::create_slot(&self.postgres, &peer::slot(*case, *variant), table).await?;
+            }
         }
-        eprintln!("bench: writing {} changes while slots wait", self.rows);
-        dataset::fill_log(&self.postgres, drain, self.rows).await?;
-        let limit = limits::receive_log(&self.postgres, LIMIT_SLOT, self.rows).await?;
-        eprintln!("bench: {}: {:.0} rows/s", limit.name, limit.rows_per_s);
-        self.receive = Some(limit);
+        eprintln!("bench: writing {rows} changes while slots wait");
+        dataset::fill_log(&self.postgres, drain, rows).await?;
+        if is_limited {
+            let over = over(Kind::StreamDrain(drain));
+            let limit = limits::receive_log(&self.postgres, LIMIT_SLOT, over, rows).await?;
+            self.note_limit((table, over), limit);
+        }
         Ok(())
     }
 
-    async fn case(&self, case: Case) -> Result<Figures> {
-        let outcome = match case.kind {
-            Kind::Snapshot => self.snapshot(case).await?,
-            Kind::SnapshotUnderLoad => self.snapshot_under_load(case).await?,
-            Kind::IncrementalSnapshot => self.incremental_snapshot(case).await?,
-            Kind::StreamDrain(drain) => self.stream_drain(case, dataset::table_of(drain)).await?,
-            Kind::StreamLatency => self.stream_latency(case).await?,
-        };
+    fn note_limit(&mut self, place: (Table, Over), limit: Limit) {
+        eprintln!("bench: {}: {:.0} rows/s", limit.name, limit.rows_per_s);
+        self.limits.insert(place, limit);
+    }
+
+    async fn case(&mut self, case: Case) -> Result<Figures> {
+        let outcome = self.measure(case).await?;
         dataset::drop_slot(&self.postgres, &case.name()).await?;
-        let Outcome { status, limit, latency } = outcome;
+        let Outcome { status, latency } = outcome;
+        let limits = self.limits_of(case, &status).await?;
         let events_per_s = status.events as f64 / seconds_between(status.ready_us, status.last_commit_us);
+        // The narrowest place decides.
+        let limit = limits
+            .iter()
+            .min_by(|one, other| one.events_per_s.total_cmp(&other.events_per_s));
         Ok(Figures {
             name: case.name(),
             events_per_s,
             cpu_s_per_million: status.cpu_s / (status.events as f64 / 1e6),
             rss_peak_mb: status.rss_peak_mb,
-            limit_events_per_s: limit.as_ref().map(|limit| limit.rows_per_s),
-            ratio_to_limit: limit.as_ref().map(|limit| events_per_s / limit.rows_per_s),
             limit_name: limit.map(|limit| limit.name.to_owned()),
+            limit_events_per_s: limit.map(|limit| limit.events_per_s),
+            ratio_to_limit: limit.map(|limit| events_per_s / limit.events_per_s),
             p50_ms: latency.map(|latency| latency.p50_ms),
             p99_ms: latency.map(|latency| latency.p99_ms),
-            case,
+            rows: case.rows(self.rows),
+            limits,
+            goals: Goals::of(case),
         })
     }
 
-    async fn snapshot(&self, case: Case) -> Result<Outcome> {
-        let mut capture = self.capture(case, ITEMS, true, self.rows).await?;
-        let rows = self.rows;
-        capture.wait_until("every row", |status| status.keys >= rows).await?;
-        let status = self.ended(case, capture, ITEMS, rows).await?;
-        exactly("rows read by chunks", status.reads, rows)?;
-        Ok(Outcome {
-            status,
-            limit: Some(self.copy.clone()),
-            latency: None,
-        })
-    }
-
-    /// Each update must come through the log, and each row once more unless an update within its window replaced it.
-    async fn snapshot_under_load(&self, case: Case) -> Result<Outcome> {
-        // An insert after the last update: when its key arrives, everything before it has.
-        let last = self.rows + 1;
-        let mut capture = self.capture(case, ITEMS, true, last).await?;
-        capture.wait_until("the start", |status| status.ready_us > 0).await?;
-        let work = Work::Update { rows: self.rows };
-        let load = Load::start(&self.postgres, ITEMS, work, LOAD_PER_SECOND).await?;
-        let rows = self.rows;
-        capture
-            .wait_until("every row", |status| status.keys >= rows && status.snapshots_done > 0)
-            .await?;
-        load.stop();
-        let updates = load.finish().await?.len() as u64;
-        let insert = Work::Insert {
-            from: last,
-            through: last,
+    /// What the case is compared with: what the server delivers, and of a copy into Kafka what the broker takes.
+    async fn limits_of(&mut self, case: Case, status: &Status) -> Result<Vec<LimitFigures>> {
+        let source = match case.kind {
+            Kind::StreamDrain(drain) => Some(dataset::table_of(drain)),
+            kind => copied_table(kind),
         };
-        Load::start(&self.postgres, ITEMS, insert, LOAD_PER_SECOND)
-            .await?
-            .finish()
-            .await?;
-        let status = capture
-            .wait_until("the last insert", |status| status.keys > rows)
-            .await?;
-        let expected = updates + 1 + rows - status.rows_dropped;
-        let status = self.ended(case, capture, ITEMS, expected).await;
-        let client = self.postgres.connect().await?;
-        client
-            .execute(
-                &format!("DELETE FROM {} WHERE id = $1", ITEMS.name()),
-                &[&(last as i64)],
-            )
-            .await?;
-        let status = status?;
-        exactly("updates and inserts from the log", status.log_events, updates + 1)?;
-        exactly(
-            "rows read by chunks and not replaced",
-            status.reads,
-            rows - status.rows_dropped,
-        )?;
-        Ok(Outcome {
-            status,
-            limit: Some(self.copy.clone()),
-            latency: None,
-        })
-    }
-
-    async fn incremental_snapshot(&self, case: Case) -> Result<Outcome> {
-        let mut capture = self.capture(case, ITEMS, false, self.rows).await?;
-        capture.wait_until("the log", |status| status.captures).await?;
-        let asked_us = capture.ask(Question::Snapshot).await?.now_us;
-        let rows = self.rows;
-        capture.wait_until("every row", |status| status.keys >= rows).await?;
-        let mut status = self.ended(case, capture, ITEMS, rows).await?;
-        exactly("rows read by chunks", status.reads, rows)?;
-        status.ready_us = asked_us;
-        Ok(Outcome {
-            status,
-            limit: Some(self.copy.clone()),
-            latency: None,
-        })
-    }
-
-    async fn stream_drain(&self, case: Case, table: Table) -> Result<Outcome> {
-        let mut capture = self.capture(case, table, false, self.rows).await?;
-        let rows = self.rows;
-        capture.wait_until("every row", |status| status.keys >= rows).await?;
-        self.print_walsender().await?;
-        let status = self.ended(case, capture, table, rows).await?;
-        exactly("changes from the log", status.log_events, rows)?;
-        Ok(Outcome {
-            status,
-            limit: self.receive.clone(),
-            latency: None,
-        })
-    }
-
-    async fn stream_latency(&self, case: Case) -> Result<Outcome> {
-        let client = self.postgres.connect().await?;
-        client.batch_execute(&format!("TRUNCATE {}", TICKS.name())).await?;
-        let all = (WARM_UP_SECONDS + MEASURED_SECONDS) * TICKS_PER_SECOND;
-        let mut capture = self.capture(case, TICKS, false, all).await?;
-        capture.wait_until("the log", |status| status.captures).await?;
-        self.insert_ticks(1, 1).await?;
-        capture.wait_until("the first row", |status| status.events > 0).await?;
-        let topic = pipeline_file::topic(&case.name(), TICKS);
-        let watcher = match self.brokers(case) {
-            Some(brokers) => Some(Watcher::start(&brokers, &topic)?),
-            None => None,
-        };
-        let warm_up = WARM_UP_SECONDS * TICKS_PER_SECOND;
-        self.insert_ticks(2, warm_up).await?;
-        let began = crate::clock::monotonic_us();
-        let commits = self.insert_ticks(warm_up + 1, all).await?;
-        let took = seconds_between(began, crate::clock::monotonic_us());
-        let rate = commits.len() as f64 / took;
-        if rate < 0.95 * TICKS_PER_SECOND as f64 {
-            return Err(Failure::new(format!(
-                "the server took {rate:.0} commits/s only: the machine is busy"
-            )));
+        let Some(table) = source else { return Ok(Vec::new()) };
+        let delivered = self.limits.get(&(table, over(case.kind))).cloned();
+        let mut all: Vec<Limit> = delivered.into_iter().collect();
+        if copied_table(case.kind).is_some()
+            && let Some(brokers) = self.brokers(case)
+        {
+            all.push(self.writer_limit(case, table, &brokers, status).await?);
         }
-        capture.wait_until("every row", |status| status.keys >= all).await?;
-        let status = self.ended(case, capture, TICKS, all).await?;
-        let arrivals = match watcher {
-            Some(watcher) => watcher.finish()?,
-            None => status.arrivals.clone(),
-        };
-        exactly("records seen as they came", arrivals.len() as u64, all)?;
-        Ok(Outcome {
-            latency: Some(latency(&commits, &arrivals)?),
-            status,
-            limit: None,
-        })
+        let figures = all.into_iter().map(|limit| LimitFigures {
+            name: limit.name,
+            events_per_s: limit.rows_per_s,
+        });
+        Ok(figures.collect())
     }
 
-    async fn insert_ticks(&self, from: u64, through: u64) -> Result<Vec<Commit>> {
-        let work = Work::Insert { from, through };
-        Load::start(&self.postgres, TICKS, work, TICKS_PER_SECOND)
-            .await?
-            .finish()
-            .await
+    /// What the broker takes of a table's records, measured behind the first case that wrote such.
+    async fn writer_limit(&mut self, case: Case, table: Table, brokers: &str, status: &Status) -> Result<Limit> {
+        if let Some(known) = self.writer_limits.get(&table) {
+            return Ok(known.clone());
+        }
+        let topics = pipeline_file::topics(&case.name(), table);
+        let pipeline = pipeline_file::text(case, &self.postgres, table, Some(brokers))?;
+        let per_commit = status.events / status.commits.max(1);
+        let limit = writer_limit::write(brokers, &topics.0, &pipeline, per_commit, status.events).await?;
+        eprintln!("bench: {}: {:.0} records/s", limit.name, limit.rows_per_s);
+        self.writer_limits.insert(table, limit.clone());
+        Ok(limit)
     }
 
     /// Starts the capture of a case, on a slot of the case's name.
-    async fn capture(&self, case: Case, table: Table, snapshot: bool, id_max: u64) -> Result<CaptureProcess> {
+    pub(crate) async fn capture(&self, case: Case, table: Table, id_max: u64) -> Result<CaptureProcess> {
         let name = case.name();
         if !matches!(case.kind, Kind::StreamDrain(_)) {
             dataset::create_slot(&self.postgres, &name, table).await?;
         }
         let brokers = self.brokers(case);
         let task = Task {
-            pipeline: pipeline_file::text(&name, &self.postgres, table, snapshot, brokers.as_deref()),
+            pipeline: pipeline_file::text(case, &self.postgres, table, brokers.as_deref())?,
             table: table.name(),
-            topic: pipeline_file::topic(&name, table),
+            topics: pipeline_file::topics(&name, table),
             id_max,
             keeps_arrivals: case.kind == Kind::StreamLatency && case.target == Target::Nothing,
         };
@@ -351,37 +333,55 @@ impl Suite {
     }
 
     /// Ends a capture and compares what it committed with what must be there, by its own count and by reading back.
-    async fn ended(&self, case: Case, capture: CaptureProcess, table: Table, expected: u64) -> Result<Status> {
+    pub(crate) async fn ended(
+        &self,
+        case: Case,
+        capture: CaptureProcess,
+        table: Table,
+        expected: u64,
+    ) -> Result<Status> {
         let status = capture.stop().await?;
+        let is_deletes = case.kind == Kind::StreamDrain(Drain::Deletes);
+        let tombstones = if is_deletes { expected } else { 0 };
         exactly("events committed", status.events, expected)?;
+        exactly("tombstones committed", status.tombstones, tombstones)?;
         exactly("records with a key of another kind", status.strangers, 0)?;
         if let Some(brokers) = self.brokers(case) {
-            let topic = pipeline_file::topic(&case.name(), table);
-            let id_max = self.rows.max(status.keys) + 1;
-            let reading = move || read_back::read_all(&brokers, &topic, id_max);
+            let topics = pipeline_file::topics(&case.name(), table);
+            let id_max = case.rows(self.rows).max(status.keys) + 1;
+            let reading = move || read_back::read_all(&brokers, &topics, id_of, id_max);
             let contents = tokio::task::spawn_blocking(reading)
                 .await
                 .map_err(|error| Failure::during("reading back", error))??;
             exactly("events read back", contents.events, expected)?;
+            exactly("tombstones read back", contents.tombstones, tombstones)?;
             exactly("keys read back", contents.keys, status.keys)?;
             exactly("records read back with a key of another kind", contents.strangers, 0)?;
         }
         Ok(status)
     }
 
-    fn brokers(&self, case: Case) -> Option<String> {
+    pub(crate) fn brokers(&self, case: Case) -> Option<String> {
         let kafka = self.kafka.as_ref().filter(|_| case.target == Target::Kafka)?;
         Some(kafka.bootstrap())
     }
+}
 
-    /// Prints what the server spent on sending its log.
-    async fn print_walsender(&self) -> Result<()> {
-        let client = self.postgres.connect().await?;
-        for row in client.query("SELECT pid FROM pg_stat_replication", &[]).await? {
-            let used = usage::cpu_seconds_of(row.get::<_, i32>(0) as u32)?;
-            eprintln!("bench: the server's walsender used {used:.2} CPU-s");
-        }
-        Ok(())
+fn over(kind: Kind) -> Over {
+    let target = Target::Nothing;
+    if (Case { kind, target }).is_encrypted() {
+        Over::Tls
+    } else {
+        Over::Plain
+    }
+}
+
+/// The table of a copy.
+fn copied_table(kind: Kind) -> Option<Table> {
+    match kind {
+        Kind::Snapshot | Kind::SnapshotOverTls | Kind::SnapshotUnderLoad | Kind::IncrementalSnapshot => Some(ITEMS),
+        Kind::SnapshotWide => Some(WIDE),
+        Kind::StreamDrain(_) | Kind::StreamLatency => None,
     }
 }
 
@@ -394,7 +394,8 @@ fn kafka_options() -> KafkaOptions {
     }
 }
 
-fn exactly(what: &str, found: u64, expected: u64) -> Result<()> {
+/// A figure is worth nothing when the count behind it is wrong.
+pub(crate) fn exactly(what: &str, found: u64, expected: u64) -> Result<()> {
     if found == expected {
         Ok(())
     } else {

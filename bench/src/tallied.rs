@@ -77,8 +77,7 @@ struct TalliedTxn<'a> {
 #[async_trait]
 impl Txn for TalliedTxn<'_> {
     async fn append(&mut self, topic: &str, batch: &RecordBatch) -> Result<()> {
-        let keys = batch.iter().map(|record| record.key);
-        self.tally.append(&mut self.pending, topic, keys);
+        self.tally.append(&mut self.pending, topic, batch.iter());
         self.inner.append(topic, batch).await
     }
 

@@ -3,11 +3,13 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use highwater_core::transport::RecordRef;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::monotonic_us;
 use crate::failure::Result;
 use crate::record_key::{SeenIds, id_of};
+use crate::topics::Topics;
 use crate::usage;
 
 /// What the capturing process tells of itself.
@@ -17,6 +19,8 @@ pub(crate) struct Status {
     pub(crate) events: u64,
     /// Different keys among them.
     pub(crate) keys: u64,
+    /// Records without a value, each behind the delete that it belongs to; they are no events.
+    pub(crate) tombstones: u64,
     /// Records whose key is none of the table's.
     pub(crate) strangers: u64,
     /// When the capture was ready to read; 0 when it was not yet.
@@ -49,7 +53,7 @@ pub(crate) struct Status {
 /// Counts what goes through a transport.
 #[derive(Debug)]
 pub(crate) struct Tally {
-    topic: String,
+    topics: Topics,
     keeps_arrivals: bool,
     counts: Mutex<Counts>,
 }
@@ -64,18 +68,19 @@ struct Counts {
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     ids: Vec<u64>,
+    tombstones: u64,
     strangers: u64,
 }
 
 impl Tally {
-    /// Counts the records of one topic, whose keys are ids up to `id_max`.
-    pub(crate) fn new(topic: String, id_max: u64, keeps_arrivals: bool) -> Self {
+    /// Counts the records of topics whose keys are ids up to `id_max`.
+    pub(crate) fn new(topics: Topics, id_max: u64, keeps_arrivals: bool) -> Self {
         let counts = Counts {
             seen: SeenIds::new(id_max),
             status: Status::default(),
         };
         Self {
-            topic,
+            topics,
             keeps_arrivals,
             counts: Mutex::new(counts),
         }
@@ -87,12 +92,13 @@ impl Tally {
     }
 
     /// Notes records that are appended; they count once they are committed.
-    pub(crate) fn append<'a>(&self, pending: &mut Pending, topic: &str, keys: impl Iterator<Item = Option<&'a [u8]>>) {
-        if topic != self.topic {
+    pub(crate) fn append<'a>(&self, pending: &mut Pending, topic: &str, records: impl Iterator<Item = RecordRef<'a>>) {
+        if !self.topics.has(topic) {
             return;
         }
-        for key in keys {
-            match key.and_then(id_of) {
+        for record in records {
+            match record.key.and_then(id_of) {
+                Some(_) if record.value.is_none() => pending.tombstones += 1,
                 Some(id) => pending.ids.push(id),
                 None => pending.strangers += 1,
             }
@@ -101,7 +107,7 @@ impl Tally {
 
     /// Counts what was pending.
     pub(crate) fn commit(&self, pending: &mut Pending) {
-        if pending.ids.is_empty() && pending.strangers == 0 {
+        if pending.ids.is_empty() && pending.strangers + pending.tombstones == 0 {
             return;
         }
         let now = monotonic_us();
@@ -117,11 +123,15 @@ impl Tally {
         }
         status.events += pending.ids.len() as u64;
         status.strangers += pending.strangers;
+        status.tombstones += pending.tombstones;
         status.commits += 1;
         status.keys = seen.distinct();
         status.last_commit_us = now;
+        *pending = Pending {
+            ids: std::mem::take(&mut pending.ids),
+            ..Pending::default()
+        };
         pending.ids.clear();
-        pending.strangers = 0;
     }
 
     /// Where the capture stands; the last one has the arrivals.
@@ -155,12 +165,26 @@ mod tests {
     const ONE: &[u8] = &[0, 0, 0, 0, 9, 2];
     const TWO: &[u8] = &[0, 0, 0, 0, 9, 4];
 
+    fn record(key: Option<&[u8]>) -> RecordRef<'_> {
+        RecordRef {
+            key,
+            value: Some(b"v"),
+            timestamp_ms: 0,
+            headers: &[],
+        }
+    }
+
+    fn tally() -> Tally {
+        Tally::new(Topics("t".to_owned()), 10, true)
+    }
+
     #[test]
     fn records_count_when_they_are_committed_and_only_those_of_the_table() {
-        let tally = Tally::new("t".to_owned(), 10, true);
+        let tally = tally();
         let mut pending = Pending::default();
-        tally.append(&mut pending, "t", [Some(ONE), Some(TWO), Some(TWO)].into_iter());
-        tally.append(&mut pending, "other", [Some(ONE)].into_iter());
+        let keys = [Some(ONE), Some(TWO), Some(TWO)];
+        tally.append(&mut pending, "t", keys.map(record).into_iter());
+        tally.append(&mut pending, "other", [record(Some(ONE))].into_iter());
         assert_eq!(tally.status(false).unwrap().events, 0);
         tally.commit(&mut pending);
         let status = tally.status(true).unwrap();
@@ -173,11 +197,27 @@ mod tests {
 
     #[test]
     fn a_key_of_another_form_or_another_table_is_told_apart() {
-        let tally = Tally::new("t".to_owned(), 10, false);
+        let tally = tally();
         let mut pending = Pending::default();
         let beyond: &[u8] = &[0, 0, 0, 0, 9, 0x80, 0x80, 1];
-        tally.append(&mut pending, "t", [None, Some(beyond), Some(ONE)].into_iter());
+        let keys = [None, Some(beyond), Some(ONE)];
+        tally.append(&mut pending, "t", keys.map(record).into_iter());
         tally.commit(&mut pending);
         assert_eq!(tally.status(true).unwrap().strangers, 2);
+    }
+
+    #[test]
+    fn a_tombstone_is_no_event() {
+        let tally = tally();
+        let mut pending = Pending::default();
+        let tombstone = RecordRef {
+            value: None,
+            ..record(Some(ONE))
+        };
+        tally.append(&mut pending, "t", [record(Some(ONE)), tombstone].into_iter());
+        tally.commit(&mut pending);
+        tally.commit(&mut pending);
+        let status = tally.status(true).unwrap();
+        assert_eq!((status.events, status.tombstones, status.commits), (1, 1, 1));
     }
 }

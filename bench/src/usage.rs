@@ -15,9 +15,15 @@ pub(crate) fn cpu_seconds() -> f64 {
 
 /// The most memory that this process ever held resident (`VmHWM`), in megabytes of 1,000,000 bytes.
 pub(crate) fn rss_peak_mb() -> Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")
-        .map_err(|error| Failure::during("cannot read /proc/self/status", error))?;
-    peak_in(&status).ok_or_else(|| Failure::new("/proc/self/status has no VmHWM"))
+    rss_peak_mb_of(std::process::id())
+}
+
+/// The same of another process of this machine.
+pub(crate) fn rss_peak_mb_of(pid: u32) -> Result<f64> {
+    let path = format!("/proc/{pid}/status");
+    let status =
+        std::fs::read_to_string(&path).map_err(|error| Failure::during(format!("cannot read {path}"), error))?;
+    peak_in(&status).ok_or_else(|| Failure::new(format!("{path} has no VmHWM")))
 }
 
 fn peak_in(status: &str) -> Option<f64> {

@@ -19,6 +19,7 @@ pub mod backend;
 pub mod cache;
 pub mod certificates;
 mod command;
+pub mod connect;
 pub mod container;
 pub mod doctor;
 mod error;
@@ -38,6 +39,7 @@ mod spawner;
 pub mod versions;
 pub mod wait;
 
+pub use connect::Connect;
 pub use error::{Error, Result};
 pub use gate::Gate;
 pub use kafka::{Kafka, KafkaOptions, Security};

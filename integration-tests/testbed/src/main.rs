@@ -5,8 +5,10 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use highwater_testbed::versions::{KAFKA, POSTGRES, POSTGRES_MAJORS, REGISTRY};
-use highwater_testbed::{Error, Kafka, KafkaOptions, PgOptions, Postgres, Registry, Result, cache, doctor, postgres};
+use highwater_testbed::versions::{DEBEZIUM, KAFKA, POSTGRES, POSTGRES_MAJORS, REGISTRY};
+use highwater_testbed::{
+    Connect, Error, Kafka, KafkaOptions, PgOptions, Postgres, Registry, Result, cache, doctor, postgres,
+};
 
 /// Real servers for tests and demos.
 #[derive(Parser)]
@@ -41,6 +43,8 @@ enum Server {
     Postgres,
     Kafka,
     Registry,
+    /// Debezium on Kafka Connect; fetched only when it is named.
+    Debezium,
 }
 
 fn main() -> ExitCode {
@@ -89,6 +93,9 @@ fn fetch(servers: &[Server]) -> Result<()> {
     if wants(Server::Registry) {
         note("registry".into(), Registry::fetch(), true);
     }
+    if servers.contains(&Server::Debezium) {
+        note("debezium".into(), Connect::fetch(), true);
+    }
     if missing.is_empty() {
         return Ok(());
     }
@@ -133,7 +140,18 @@ async fn up(server: Server, major: Option<u16>) -> Result<()> {
             until_told().await?;
             server.stop().await
         }
+        Server::Debezium => debezium().await,
     }
+}
+
+async fn debezium() -> Result<()> {
+    let kafka = Kafka::start(KafkaOptions::default()).await?;
+    let server = Connect::start(&kafka.bootstrap()).await?;
+    println!("DEBEZIUM_VERSION={}", server.version());
+    println!("DEBEZIUM_PID={}", server.pid().unwrap_or_default());
+    println!("KAFKA_BOOTSTRAP={}", kafka.bootstrap());
+    until_told().await?;
+    server.stop().await
 }
 
 async fn until_told() -> Result<()> {
@@ -159,6 +177,7 @@ fn versions() {
     }
     println!("kafka {KAFKA}");
     println!("registry {REGISTRY}");
+    println!("debezium {DEBEZIUM}");
 }
 
 fn examine() -> Result<()> {

@@ -99,6 +99,9 @@ pub const KAFKA_ARTEFACT: &str = "kafka_2.13";
 /// log4j, with which the broker writes its log.
 pub const LOG4J: &str = "2.25.5";
 
+/// Debezium's plug-in for Postgres, from Maven: what benchmarks compare with.
+pub const DEBEZIUM: &str = "3.6.3.Final";
+
 /// Kafka's official container image.
 pub const KAFKA_IMAGE: &str = "apache/kafka:4.3.1";
 
