@@ -7,6 +7,7 @@
 mod bad_days;
 mod bad_postgres;
 mod bad_settings;
+mod failover;
 mod flow_anomaly;
 mod flow_check;
 mod flow_copies;
