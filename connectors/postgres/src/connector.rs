@@ -15,7 +15,7 @@ use crate::publication::{add_to_publication, ensure_publication};
 use crate::query_connection::QueryConnection;
 use crate::replication_connection::ReplicationConnection;
 use crate::selection::Selection;
-use crate::server_choice;
+use crate::server_choice::{self, Server};
 use crate::settings::Settings;
 use crate::slot::{self, check_history, check_slot, read_slot};
 use crate::source_block::PgSourceBlock;
@@ -37,8 +37,17 @@ const TIME_OUTS: &str = "SET statement_timeout = '120s'; SET lock_timeout = '30s
 pub struct PostgresConnector {
     settings: Arc<Settings>,
     selection: Arc<Selection>,
-    /// The settings with the server alone that the log was last opened on.
-    captured: Mutex<Arc<Settings>>,
+    /// The server that the log was last opened on.
+    captured: Mutex<Option<Captured>>,
+}
+
+/// The server that everything of one run goes to.
+#[derive(Debug, Clone)]
+struct Captured {
+    /// The settings with its address alone.
+    settings: Arc<Settings>,
+    /// It was a standby when it was chosen.
+    in_recovery: bool,
 }
 
 impl PostgresConnector {
@@ -47,7 +56,7 @@ impl PostgresConnector {
         settings.validate()?;
         let settings = Arc::new(settings);
         let selection = Arc::new(Selection::new(settings.clone()));
-        let captured = Mutex::new(settings.clone());
+        let captured = Mutex::new(None);
         Ok(Self {
             settings,
             selection,
@@ -60,9 +69,23 @@ impl PostgresConnector {
         &self.settings
     }
 
-    /// The server that the log comes from: everything of one run goes there.
-    fn captured(&self) -> Arc<Settings> {
-        self.captured.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The server that the log comes from; chosen now where no log was opened yet.
+    async fn captured(&self) -> Result<Captured> {
+        let known = self.captured.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match known {
+            Some(captured) => Ok(captured),
+            None => Ok(self.choose("highwater catalog").await?.1),
+        }
+    }
+
+    /// Chooses the server anew.
+    async fn choose(&self, application_name: &'static str) -> Result<(Server, Captured)> {
+        let server = server_choice::choose(&self.settings, application_name, TIME_OUTS).await?;
+        let captured = Captured {
+            settings: server.settings.clone(),
+            in_recovery: server.in_recovery,
+        };
+        Ok((server, captured))
     }
 
     /// What the server is asked for. Where nobody asked for large transactions ahead of their commit and they have no
@@ -99,6 +122,7 @@ impl PostgresConnector {
         catalog: &mut QueryConnection,
         replication: &mut ReplicationConnection,
         from: Option<&ResumePoint<PgPosition>>,
+        in_recovery: bool,
     ) -> Result<ResumePoint<PgPosition>> {
         let name = &self.settings.slot.name;
         let slot = read_slot(catalog, name).await?;
@@ -116,7 +140,7 @@ impl PostgresConnector {
         let position = match slot {
             Some(slot) => slot.confirmed_flush.unwrap_or(Lsn::ZERO),
             None if self.settings.slot.create => {
-                let position = replication.create_slot(name, self.slot_options()).await?;
+                let position = replication.create_slot(name, self.slot_options(), in_recovery).await?;
                 tracing::info!(slot = %name, %position, "replication slot created");
                 position
             }
@@ -169,9 +193,9 @@ impl SourceConnector for PostgresConnector {
     }
 
     async fn open_log(&self, from: Option<&ResumePoint<PgPosition>>, run: RunId) -> Result<PgLogReader> {
-        let mut server = server_choice::choose(&self.settings, "highwater log catalog", TIME_OUTS).await?;
-        let settings = server.settings.clone();
-        *self.captured.lock().unwrap_or_else(PoisonError::into_inner) = settings.clone();
+        let (mut server, captured) = self.choose("highwater log catalog").await?;
+        let (settings, in_recovery) = (captured.settings.clone(), captured.in_recovery);
+        *self.captured.lock().unwrap_or_else(PoisonError::into_inner) = Some(captured);
         let mut replication = ReplicationConnection::open(&settings).await?;
         // Before anything is made or changed on a server that may be the wrong one.
         let lineage = checkpoint_history::verify(&mut server, &mut replication, from).await?;
@@ -180,7 +204,9 @@ impl SourceConnector for PostgresConnector {
         check_privilege(&mut catalog, &self.settings.throttle, &self.settings.user).await?;
         // Before the slot: decoding looks the publication up as it was when each change was made.
         ensure_publication(&mut catalog, &settings, &self.selection).await?;
-        let mut start = self.start_position(&mut catalog, &mut replication, from).await?;
+        let mut start = self
+            .start_position(&mut catalog, &mut replication, from, in_recovery)
+            .await?;
         start.lineage = lineage;
         let sql = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())";
         let what = "reading the next transaction id";
@@ -201,19 +227,23 @@ impl SourceConnector for PostgresConnector {
         };
         let stream = replication.start(&command).await?;
         let selection = self.selection.clone();
-        Ok(PgLogReader::new(stream, catalog, settings, selection, start, xids, run).await)
+        Ok(PgLogReader::new(stream, catalog, settings, selection, start, xids, run)
+            .await
+            .of_standby(in_recovery))
     }
 
     async fn open_chunks(&self) -> Result<PgChunkReader> {
-        Ok(PgChunkReader::new(self.captured()))
+        let captured = self.captured().await?;
+        Ok(PgChunkReader::new(captured.settings).of_standby(captured.in_recovery))
     }
 
     async fn open_watermarks(&self, run: RunId) -> Result<PgWatermarkWriter> {
-        Ok(PgWatermarkWriter::new(self.captured(), run))
+        let captured = self.captured().await?;
+        Ok(PgWatermarkWriter::new(captured.settings, run).of_standby(captured.in_recovery))
     }
 
     async fn add_tables(&self, tables: &[TableName]) -> Result<()> {
-        let mut catalog = QueryConnection::new(self.captured(), "highwater catalog", TIME_OUTS);
+        let mut catalog = QueryConnection::new(self.captured().await?.settings, "highwater catalog", TIME_OUTS);
         add_to_publication(&mut catalog, &self.settings, tables).await?;
         self.selection.add(tables);
         Ok(())

@@ -140,6 +140,10 @@ fn remedy(server: &ServerError) -> Option<&'static str> {
             "grant what is missing: `highwater check FILE` prints the statements (GRANT SELECT for a table, ALTER ROLE … \
              REPLICATION for the log)"
         }
+        "25006" => {
+            "make it on the primary: this server is a standby, or default_transaction_read_only is on (`highwater check FILE` \
+             prints the statement)"
+        }
         UNDEFINED_TABLE => "create the table, or take it out of `tables`",
         OBJECT_IN_USE => "stop its other user, or choose another name in `slot.name`",
         OBJECT_NOT_IN_PREREQUISITE_STATE if server.message.contains("wal_level") => {

@@ -25,6 +25,10 @@ const SLOT_WAIT_STEP: Duration = Duration::from_millis(50);
 /// How long the first bytes of a timeline are waited for: they are there, unless the server was promoted just now.
 const FIRST_BYTES_WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// How long a slot that is made on a standby waits for the primary. Longer than the primary lets pass while it has something
+/// to do (15 s and a checkpoint's beginning).
+const RUNNING_XACTS_WAIT_MAX: Duration = Duration::from_secs(60);
+
 /// Who the server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SystemIdentity {
@@ -113,12 +117,19 @@ impl ReplicationConnection {
             .unwrap_or(Ok(None))
     }
 
-    /// Creates the slot and returns the position from which it sends every change. Waits for transactions that run now.
-    pub async fn create_slot(&mut self, name: &str, options: SlotOptions) -> Result<Lsn> {
+    /// Creates the slot and returns the position from which it sends every change. Waits for transactions that run now; on a
+    /// standby (`in_recovery`) also for the primary to tell which run.
+    pub async fn create_slot(&mut self, name: &str, options: SlotOptions, in_recovery: bool) -> Result<Lsn> {
         let version = self.connection.server_version();
         let command = create_slot_command(name, false, SlotSnapshot::Nothing, options, version);
         let what = format!("creating replication slot \"{name}\"");
-        let rows = self.connection.batch(&command, &what).await?;
+        let creating = self.connection.batch(&command, &what);
+        let rows = match in_recovery {
+            false => creating.await?,
+            true => tokio::time::timeout(RUNNING_XACTS_WAIT_MAX, creating)
+                .await
+                .unwrap_or_else(|_| Err(primary_is_idle(&what)))?,
+        };
         first_row(&rows, 1, &what)
     }
 
@@ -245,6 +256,13 @@ impl ReplicationStream {
         update.encode(self.connection.out());
         self.connection.flush().await
     }
+}
+
+fn primary_is_idle(what: &str) -> Error {
+    let what = format!("{what}: the primary did not tell within {RUNNING_XACTS_WAIT_MAX:?} which transactions run");
+    Error::new(ErrorKind::Unreachable, what).with_fix(
+        "run `SELECT pg_log_standby_snapshot()` on the primary: an idle one tells its standbys nothing by itself",
+    )
 }
 
 /// A column of the one row that answers a replication command, from its text form.

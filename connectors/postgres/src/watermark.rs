@@ -9,14 +9,20 @@
 //! which lies behind every commit that was made before, and the log passes it with the end of the message's own transaction,
 //! which is delivered although it is empty: also where nobody writes.
 
+//!
+//! On a standby nothing can be written: there a mark is the place up to which the standby has received its log.
+
 use crate::catalog_row::{CatalogRow, FullXid, Parameter, only_row};
 use crate::position::PgPosition;
+use crate::protocol::Lsn;
 use crate::query_connection::QueryConnection;
 use crate::settings::Settings;
 use highwater_core::connector::WatermarkWriter;
 use highwater_core::position::{MarkId, MarkPlace, RunId};
 use highwater_core::{Error, ErrorKind, Result};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
 /// The prefix of our messages.
@@ -32,6 +38,8 @@ pub struct PgWatermarkWriter {
     connection: QueryConnection,
     slot: String,
     run: RunId,
+    /// The server is a standby.
+    in_recovery: bool,
 }
 
 impl PgWatermarkWriter {
@@ -42,14 +50,83 @@ impl PgWatermarkWriter {
             connection: QueryConnection::new(settings, "highwater marks", SET_UP),
             slot,
             run,
+            in_recovery: false,
         }
     }
+
+    /// The same for a standby.
+    #[must_use]
+    pub(crate) fn of_standby(mut self, in_recovery: bool) -> Self {
+        self.in_recovery = in_recovery;
+        self
+    }
+
+    /// Where a mark stands on a standby, once that has replayed up to there.
+    ///
+    /// Nothing can be written there, and rows become visible in the order of the log, while their commit is replayed. So the
+    /// place is the end of what the standby has received: a record is on its disk before it is replayed, so nothing that is
+    /// visible now lies behind it, not even what is being replayed and does not count as replayed yet. And once that is
+    /// replayed, all that lies before is visible to every later read. The place is given as one byte before: a commit whose
+    /// record begins just there is invisible, and comes behind the mark.
+    ///
+    /// Without a receiver (the log comes from an archive, or the primary is gone) the next record to be replayed is waited for.
+    async fn place_on_standby(&mut self) -> Result<MarkPlace<PgPosition>> {
+        let begun = Instant::now();
+        let first = self.replayed().await?;
+        let mut now = first;
+        loop {
+            let reached = match first.received {
+                Some(received) if received >= first.replayed => (now.replayed >= received).then_some(received),
+                _ => (now.replayed > first.replayed).then_some(now.replayed),
+            };
+            if let Some(end) = reached {
+                return Ok(MarkPlace::AtPosition(PgPosition(Lsn(end.0.saturating_sub(1)))));
+            }
+            if begun.elapsed() > REPLAY_WAIT_MAX {
+                let what = "the standby replays no log, so a mark has no place in it";
+                return Err(Error::new(ErrorKind::Unreachable, what)
+                    .with("replayed", now.replayed)
+                    .with_fix("see whether its primary runs, and whether replay is paused or waits for a query"));
+            }
+            tokio::time::sleep(REPLAY_POLL).await;
+            now = self.replayed().await?;
+        }
+    }
+
+    async fn replayed(&mut self) -> Result<Replayed> {
+        let what = "reading how far the standby is";
+        let row = only_row(self.connection.query(REPLAYED, &[], what).await?, what)?;
+        Ok(Replayed {
+            replayed: row.column(0)?,
+            received: row.column(1)?,
+        })
+    }
 }
+
+/// How far a standby is.
+#[derive(Debug, Clone, Copy)]
+struct Replayed {
+    replayed: Lsn,
+    /// What it has received from a primary; `None` while none sends.
+    received: Option<Lsn>,
+}
+
+/// How far the standby is.
+const REPLAYED: &str = "\
+    SELECT pg_catalog.pg_last_wal_replay_lsn(), \
+           CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver) THEN pg_catalog.pg_last_wal_receive_lsn() END";
+/// How long replay is waited for before a mark is given up, to be asked for again.
+const REPLAY_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How often it is looked at meanwhile.
+const REPLAY_POLL: Duration = Duration::from_millis(5);
 
 impl WatermarkWriter for PgWatermarkWriter {
     type Position = PgPosition;
 
     async fn mark(&mut self, mark: MarkId) -> Result<MarkPlace<PgPosition>> {
+        if self.in_recovery {
+            return self.place_on_standby().await;
+        }
         let content = encode_mark(&self.slot, self.run, mark);
         let sql = "SELECT pg_catalog.pg_logical_emit_message(true, $1, $2)";
         let parameters: [Parameter<'_>; 2] = [(&MARK_PREFIX, Type::TEXT), (&content, Type::TEXT)];
@@ -62,6 +139,9 @@ impl WatermarkWriter for PgWatermarkWriter {
     }
 
     async fn visibility_horizon(&mut self) -> Result<Option<u64>> {
+        if self.in_recovery {
+            return Ok(None);
+        }
         let sql = "SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())";
         let what = "reading the oldest transaction in progress";
         let row = only_row(self.connection.query(sql, &[], what).await?, what)?;

@@ -15,9 +15,17 @@ use std::sync::Arc;
 use tokio_postgres::types;
 use tokio_postgres::types::Type;
 
-/// What the snapshot sees, and the server's clock in microseconds since 1970.
+/// What the snapshot sees, the server's clock in microseconds since 1970, and whether the server is a standby.
 pub(super) const VIEW: &str = "SELECT pg_catalog.pg_current_snapshot()::text, \
-                                      (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint";
+                                      (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint, \
+                                      pg_catalog.pg_is_in_recovery()";
+
+/// The answer to [`VIEW`].
+pub(super) struct View {
+    pub(super) snapshot: TransactionSnapshot,
+    pub(super) time_us: i64,
+    pub(super) in_recovery: bool,
+}
 
 /// Runs one statement. Not cancel-safe: a connection whose query was dropped is to be dropped too.
 pub(super) async fn query(
@@ -90,14 +98,18 @@ pub(super) async fn take_rows(connection: &mut Connection, what: &str) -> Result
 }
 
 /// Reads the row of [`VIEW`].
-pub(super) fn parse_view(row: &impl CatalogRow) -> Result<(TransactionSnapshot, i64)> {
+pub(super) fn parse_view(row: &impl CatalogRow) -> Result<View> {
     let snapshot = parse_snapshot(row.column(0)?).ok_or_else(|| {
         Error::new(
             ErrorKind::CorruptMessage,
             "pg_current_snapshot() is not of the form xmin:xmax:list",
         )
     })?;
-    Ok((snapshot, row.column(1)?))
+    Ok(View {
+        snapshot,
+        time_us: row.column(1)?,
+        in_recovery: row.flag(2)?,
+    })
 }
 
 /// `xmin:xmax:xip,xip,...`, all of 64 bits and ascending.

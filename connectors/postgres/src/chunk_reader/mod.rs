@@ -32,10 +32,10 @@ use crate::schema::TableShape;
 use crate::settings::Settings;
 use crate::type_catalogue::{TYPES, TypeCatalogue};
 use crate::values::PgType;
-use catalogue::{VIEW, parse_view, put_query, take_rows};
+use catalogue::{VIEW, View, parse_view, put_query, take_rows};
 use highwater_core::connector::{ChunkReader, ChunkRequest, ChunkRows, ChunkScope};
 use highwater_core::image::RowImage;
-use highwater_core::position::{ReadView, TransactionSnapshot};
+use highwater_core::position::ReadView;
 use highwater_core::schema::{Key, TableName, TableSchema};
 use highwater_core::{Error, ErrorKind, Result, Scope};
 use postgres_protocol::message::frontend;
@@ -58,6 +58,8 @@ const SPLIT_PARTS_MAX: u32 = 1_024;
 #[derive(Debug)]
 pub struct PgChunkReader {
     settings: Arc<Settings>,
+    /// The server is a standby.
+    in_recovery: bool,
     /// Taken out while a read runs: a connection whose read failed or was dropped is never used again.
     idle: Option<Connection>,
     /// What is known of built-in types: it never changes.
@@ -70,7 +72,7 @@ pub struct PgChunkReader {
 struct Seen {
     shape: TableShape,
     schema: Arc<TableSchema>,
-    snapshot: TransactionSnapshot,
+    view: ReadView<PgPosition>,
     time_us: i64,
 }
 
@@ -129,10 +131,19 @@ impl PgChunkReader {
     pub fn new(settings: Arc<Settings>) -> Self {
         Self {
             settings,
+            in_recovery: false,
             idle: None,
             types: BTreeMap::new(),
             row_bytes: HashMap::new(),
         }
+    }
+
+    /// The same for a standby. What is visible there changes in the order of its log and as far as that was replayed, so marks
+    /// alone prove what a read saw; its snapshots list no transaction in progress.
+    #[must_use]
+    pub(crate) fn of_standby(mut self, in_recovery: bool) -> Self {
+        self.in_recovery = in_recovery;
+        self
     }
 
     /// A session for reads. Row-level security is off, which means that a policy that would hide rows is an error
@@ -178,14 +189,27 @@ impl PgChunkReader {
             .into_iter()
             .next()
             .ok_or_else(|| not_published(table, publication))?;
-        let (snapshot, time_us) = parse_view(&view)?;
+        let View {
+            snapshot,
+            time_us,
+            in_recovery,
+        } = parse_view(&view)?;
+        // The snapshot is older than this answer: in recovery now, so it was then. One of a run on a standby that is none any
+        // more may have been taken on either side of the promotion.
+        if in_recovery != self.in_recovery {
+            return Err(role_changed(what));
+        }
+        let view = match in_recovery {
+            true => ReadView::Ordered,
+            false => ReadView::Transactions(snapshot),
+        };
         self.learn_types(connection, &shape, what).await?;
         schema::note_text_columns(&mut shape.columns, &self.types);
         let schema = shape.schema(&self.types, &self.settings.values)?;
         Ok(Seen {
             shape,
             schema,
-            snapshot,
+            view,
             time_us,
         })
     }
@@ -290,7 +314,7 @@ impl PgChunkReader {
             schema: seen.schema,
             rows: fetched.rows,
             versions: None,
-            view: ReadView::Transactions(seen.snapshot),
+            view: seen.view,
             read_time_us: seen.time_us,
             took_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
         })
@@ -422,6 +446,12 @@ fn of_table(error: Error, table: &TableName) -> Error {
         }
         _ => error,
     }
+}
+
+/// The server was promoted, or came back as a standby.
+fn role_changed(what: &str) -> Error {
+    let what = format!("{what}: the server is a standby no longer, or is one now; the log is opened anew");
+    Error::new(ErrorKind::Unreachable, what)
 }
 
 fn not_published(table: &TableName, publication: &str) -> Error {

@@ -103,6 +103,8 @@ pub struct PgLogReader {
     replay: Option<ReplaySource>,
     start: PgPosition,
     lineage: Lineage,
+    /// The log is that of a standby.
+    in_recovery: bool,
     /// When the server is asked how far it is, unless it speaks before.
     ask_at: Instant,
     /// When it was first asked since it last spoke.
@@ -144,12 +146,33 @@ impl PgLogReader {
             replay: None,
             start: position,
             lineage,
+            in_recovery: false,
             ask_at: now,
             asked: None,
             status_due: false,
             durable: None,
             tell_at,
         }
+    }
+
+    /// The same for a standby.
+    #[must_use]
+    pub(crate) fn of_standby(mut self, in_recovery: bool) -> Self {
+        self.in_recovery = in_recovery;
+        self
+    }
+
+    /// A standby that was promoted goes on sending, but of another timeline, and is another server for marks and chunks: the
+    /// run begins anew from its checkpoint.
+    fn check_role(&self) -> Result<()> {
+        if !self.in_recovery || !self.server_end.takes_writes() {
+            return Ok(());
+        }
+        let what = format!(
+            "{}: the standby was promoted; the log is opened anew",
+            self.stream.what()
+        );
+        Err(Error::new(ErrorKind::Unreachable, what))
     }
 
     /// Turns frames that lie ready into items.
@@ -295,6 +318,7 @@ impl LogReader for PgLogReader {
     async fn next(&mut self, items: &mut Vec<LogItem<PgPosition>>) -> Result<()> {
         let before = items.len();
         loop {
+            self.check_role()?;
             self.keep_in_touch().await?;
             self.drain(items).await?;
             if let Some(text) = &mut self.text {

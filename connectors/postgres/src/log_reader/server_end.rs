@@ -25,7 +25,10 @@ const SET_UP: &str = "SET statement_timeout = '10s'";
 
 /// One row, whether the slot exists or not. Parameter: its name.
 const STATE: &str = "\
-    SELECT l.end, s.restart_lsn, s.safe_wal_size FROM (SELECT pg_catalog.pg_current_wal_flush_lsn()) l (\"end\") \
+    SELECT l.end, s.restart_lsn, s.safe_wal_size, l.in_recovery \
+      FROM (SELECT CASE WHEN r.standby THEN GREATEST(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn()) \
+                        ELSE pg_catalog.pg_current_wal_flush_lsn() END, r.standby \
+              FROM (SELECT pg_catalog.pg_is_in_recovery()) r (standby)) l (\"end\", in_recovery) \
       LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = $1";
 
 /// What the server said a moment ago.
@@ -33,6 +36,8 @@ const STATE: &str = "\
 struct Known {
     end: Option<Lsn>,
     retention: Option<Retention>,
+    /// It takes writes.
+    takes_writes: bool,
     /// Whether it was asked what it is doing, or is never to be asked.
     asked_load: bool,
     overload: Option<Arc<str>>,
@@ -59,6 +64,11 @@ impl ServerEnd {
 
     pub(super) fn get(&self) -> Option<Lsn> {
         self.known.borrow().end.filter(|end| end.is_valid())
+    }
+
+    /// Whether the server is known to take writes.
+    pub(super) fn takes_writes(&self) -> bool {
+        self.known.borrow().takes_writes
     }
 
     pub(super) fn retention(&self) -> Option<Retention> {
@@ -91,14 +101,17 @@ async fn ask(settings: Arc<Settings>, told: watch::Sender<Known>) {
     loop {
         ticks.tick().await;
         match read(&mut connection, &slot).await {
-            Ok(state) => {
+            Ok((state, in_recovery)) => {
                 let retention = watch.note(Instant::now(), state);
                 if let Some(retention) = &retention
                     && let Some(notice) = watch.notice(retention)
                 {
                     tell(&slot, notice, retention);
                 }
-                told.send_modify(|known| (known.end, known.retention) = (Some(state.end), retention));
+                told.send_modify(|known| {
+                    (known.end, known.retention) = (Some(state.end), retention);
+                    known.takes_writes = !in_recovery;
+                });
             }
             Err(error) => tracing::debug!(%error, "the end of the server's log is not known"),
         }
@@ -117,15 +130,16 @@ async fn overload(connection: &mut QueryConnection, limits: &ThrottleSettings) -
     }
 }
 
-async fn read(connection: &mut QueryConnection, slot: &str) -> Result<SlotState> {
+async fn read(connection: &mut QueryConnection, slot: &str) -> Result<(SlotState, bool)> {
     let what = "reading the end of the server's log";
     let parameters: [Parameter<'_>; 1] = [(&slot, Type::TEXT)];
     let row = only_row(connection.query(STATE, &parameters, what).await?, what)?;
-    Ok(SlotState {
+    let state = SlotState {
         end: row.column(0)?,
         restart: row.column(1)?,
         safe_bytes: row.column(2)?,
-    })
+    };
+    Ok((state, row.flag(3)?))
 }
 
 fn tell(slot: &str, notice: Notice, retention: &Retention) {

@@ -17,7 +17,7 @@ const KEPT: &str =
     "SELECT count(*) = 1 FROM pg_replication_slots WHERE slot_name = 'highwater' AND synced AND NOT temporary";
 
 /// A server of the test's own, unless it would run in a container.
-async fn primary(major: u16) -> Option<Postgres> {
+pub async fn primary(major: u16) -> Option<Postgres> {
     let server = Postgres::start(PgOptions::major(major).with("autovacuum", "off")).await;
     let server = match server {
         Ok(server) => server,
@@ -44,7 +44,7 @@ fn settings(servers: &[&Postgres], failover: bool) -> Value {
     })
 }
 
-async fn sql(client: &Client, sql: &str) {
+pub async fn sql(client: &Client, sql: &str) {
     client
         .batch_execute(sql)
         .await
@@ -52,7 +52,7 @@ async fn sql(client: &Client, sql: &str) {
 }
 
 /// Waits until a query of one truth value says true.
-async fn until(client: &Client, query: &str) {
+pub async fn until(client: &Client, query: &str) {
     wait::until(LIMIT, query, || async {
         let row = client
             .query_one(query, &[])
@@ -65,7 +65,7 @@ async fn until(client: &Client, query: &str) {
 }
 
 /// Everything that is committed on the primary is on the standby.
-async fn in_step(primary: &Client, standby: &Client) {
+pub async fn in_step(primary: &Client, standby: &Client) {
     let end: String = primary
         .query_one("SELECT pg_current_wal_flush_lsn()::text", &[])
         .await

@@ -20,6 +20,7 @@ mod queries;
 mod resume;
 mod retention;
 mod round_trip;
+mod standby;
 mod text;
 mod types;
 
