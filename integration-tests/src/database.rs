@@ -84,7 +84,9 @@ impl Database {
     /// When that takes longer than `limit`.
     pub async fn acknowledged(&self, slot: &str, limit: Duration) {
         let client = self.connect().await;
-        let now = text(&client, "SELECT pg_current_wal_insert_lsn()::text").await;
+        // A standby's slot can be acknowledged as far as the standby has replayed.
+        let end = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END::text";
+        let now = text(&client, end).await;
         let question =
             format!("SELECT confirmed_flush_lsn >= '{now}' FROM pg_replication_slots WHERE slot_name = '{slot}'");
         let what = format!("the acknowledgement of {now} by slot {slot}");

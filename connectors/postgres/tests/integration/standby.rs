@@ -3,6 +3,7 @@
 
 use crate::failover::{in_step, primary, sql, until};
 use crate::fixture::{RUN, changes, connector, lines, open, open_from, range, read_commits};
+use highwater_core::change::LogItem;
 use highwater_core::connector::{ChunkReader, LogReader, Severity, SourceConnector, WatermarkWriter};
 use highwater_core::position::{MarkId, MarkPlace, ReadView, ResumePoint};
 use highwater_core::schema::{Key, TableName};
@@ -160,6 +161,32 @@ async fn a_standby_is_read_without_a_mark_written_and_goes_on_when_it_is_promote
     let items = read_commits(&mut log, 1).await;
     assert_eq!(lines(&items), ["Create movies -> {id=2}"]);
     let commit = changes(&items)[0].commit;
+
+    // What was received and not replayed yet is not visible: a mark waits for it, and the read behind it sees it.
+    sql(&follower, "SELECT pg_wal_replay_pause()").await;
+    until(&follower, "SELECT pg_get_wal_replay_pause_state() = 'paused'").await;
+    sql(&client, "DELETE FROM movies WHERE id = 1").await;
+    until(&follower, "SELECT pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()").await;
+    {
+        let marking = marks.mark(MarkId(2));
+        tokio::pin!(marking);
+        let early = tokio::time::timeout(Duration::from_millis(300), &mut marking).await;
+        assert!(early.is_err(), "a mark behind what a read cannot see: {early:?}");
+        sql(&follower, "SELECT pg_wal_replay_resume()").await;
+        marking.await.unwrap();
+    }
+    let rows = chunks.read(&range("movies", None, 10)).await.unwrap();
+    assert_eq!(rows.rows.len(), 1, "row 2 alone is left");
+    // What a read has seen lies before a mark that is placed after it: the log passes the place with that commit or later.
+    let MarkPlace::AtPosition(place) = marks.mark(MarkId(3)).await.unwrap() else {
+        panic!("a mark was written on a standby")
+    };
+    let items = read_commits(&mut log, 1).await;
+    assert_eq!(lines(&items).len(), 1);
+    let Some(LogItem::Commit { position, .. }) = items.last() else {
+        panic!("a commit comes last")
+    };
+    assert!(place.0.0 + 1 >= position.0.0, "{place} lies before {position}");
     drop(busy);
     first.kill9().await.unwrap();
     standby.promote().await.unwrap();
@@ -183,10 +210,14 @@ async fn a_standby_is_read_without_a_mark_written_and_goes_on_when_it_is_promote
     drop(log);
     sql(&follower, "INSERT INTO movies VALUES (3)").await;
     let mut log = open_from(&source, Some(&point)).await;
-    let items = read_commits(&mut log, 2).await;
+    let items = read_commits(&mut log, 3).await;
     assert_eq!(
         lines(&items),
-        ["Create movies -> {id=2}", "Create movies -> {id=3}"],
+        [
+            "Create movies -> {id=2}",
+            "Delete movies {id=1}",
+            "Create movies -> {id=3}"
+        ],
         "the position of a commit is where it begins"
     );
     let mut marks = source.open_watermarks(RUN).await.unwrap();
