@@ -42,7 +42,7 @@ async fn look(args: &CheckArgs) -> Result<Checked> {
     // Reads every setting there is.
     PipelineHost::new(file.clone(), &connectors)?;
     let settings = file.connector_settings()?;
-    file.connector(&connectors)?.check(settings, file.copies_first()).await
+    file.connector(&connectors)?.check(settings).await
 }
 
 fn errors(checked: &Checked) -> usize {

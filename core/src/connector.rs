@@ -54,10 +54,6 @@ pub enum Severity {
     Error,
 }
 
-/// The code of a finding about a table without a key: its changes are captured, and it cannot be copied. A program that
-/// knows that the table is to be copied makes it an error.
-pub const TABLE_WITHOUT_KEY: &str = "table_without_key";
-
 /// One thing that the check of a database found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -249,7 +245,7 @@ pub struct ChunkRows<P> {
     pub rows: Vec<RowImage>,
     /// For sources with write times: per row, per column.
     pub versions: Option<Vec<Arc<[Option<i64>]>>>,
-    /// The key of the last row.
+    /// The key of the last row; the place behind it in a table without a key.
     pub last_key: Option<Key>,
     /// Whether no row of the scope lies behind `last_key`.
     pub exhausted: bool,
@@ -262,6 +258,10 @@ pub struct ChunkRows<P> {
 }
 
 /// Reads chunks of tables.
+///
+/// A table without a key is read by places of the connector's own, whose first part says what they are places of: where it
+/// differs from that of the chunk before, the copy begins anew. A connector that has none gives no `last_key` for such a
+/// table, which ends its copy.
 ///
 /// Guarantees: (1) rows, schema and view come from one database snapshot; (2) what the log filters (rows, columns) the
 /// chunk filters; (3) no lock is taken that makes a writer wait, and no transaction outlives the read.

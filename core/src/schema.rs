@@ -157,6 +157,29 @@ impl TableSchema {
         }
         Some(Key(bytes.freeze()))
     }
+
+    /// What tells a row of a table without a key from others: all of it, in the form of a key. Rows that are equal are not
+    /// told apart. `None` where the image lacks a column.
+    pub fn whole_of(&self, image: &RowImage) -> Option<Key> {
+        let mut values = Vec::with_capacity(self.columns.len());
+        for index in 0..self.columns.len() {
+            match image.cell(index) {
+                CellRef::Value(value) => values.push(Some(value)),
+                CellRef::Null => values.push(None),
+                CellRef::Absent | CellRef::Unchanged => return None,
+            }
+        }
+        Some(Key::from_columns(&values))
+    }
+
+    /// What a row is known by: its key, or the whole of it in a table without one.
+    pub fn identity_of(&self, image: &RowImage) -> Option<Key> {
+        if self.key.is_empty() {
+            self.whole_of(image)
+        } else {
+            self.key_of(image)
+        }
+    }
 }
 
 /// A primary key as canonical bytes: per key column its length (big-endian u32, `u32::MAX` for NULL) and its bytes.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use highwater_core::clock::Clock;
-use highwater_core::connector::{Finding, Severity, SourceConnector, TABLE_WITHOUT_KEY};
+use highwater_core::connector::{Finding, SourceConnector};
 use highwater_core::transport::Transport;
 use highwater_core::{Error, ErrorKind, Result};
 use highwater_formats::SchemaRegistry;
@@ -61,8 +61,8 @@ pub trait Connector: Send + Sync {
     /// # Errors
     /// [`ErrorKind::Configuration`] with path, line and the nearest known name.
     fn validate(&self, settings: &Document) -> Result<()>;
-    /// Checks settings and database for a run that begins with a copy of every table, or with none; changes nothing.
-    fn check(&self, settings: Document, initial_snapshot: bool) -> BoxFuture<'static, Result<Checked>>;
+    /// Checks settings and database; changes nothing.
+    fn check(&self, settings: Document) -> BoxFuture<'static, Result<Checked>>;
     /// Runs [`SourceTask::run`].
     fn run(&self, settings: ReadSettings, parts: TaskParts) -> BoxFuture<'static, Result<()>>;
 }
@@ -101,16 +101,11 @@ where
         self.connect(settings).map(drop)
     }
 
-    fn check(&self, settings: Document, initial_snapshot: bool) -> BoxFuture<'static, Result<Checked>> {
+    fn check(&self, settings: Document) -> BoxFuture<'static, Result<Checked>> {
         let connected = self.connect(&settings);
         Box::pin(async move {
             let connector = connected?;
-            let mut findings = connector.preflight().await?;
-            let keyless = findings.iter_mut().filter(|finding| finding.code == TABLE_WITHOUT_KEY);
-            // The run would end at the first copy of such a table.
-            keyless
-                .filter(|_| initial_snapshot)
-                .for_each(|finding| finding.severity = Severity::Error);
+            let findings = connector.preflight().await?;
             let tables = match connector.discover().await {
                 Ok(catalog) => catalog
                     .tables

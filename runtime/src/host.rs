@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use highwater_core::clock::Clock;
 use highwater_core::{Class, Error, ErrorKind, Result};
-use highwater_model::{Document, Pipeline, ProcessEnvironment, SnapshotMode, TransportSpec, nearest};
+use highwater_model::{Document, Pipeline, ProcessEnvironment, TransportSpec, nearest};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -108,11 +108,6 @@ impl PipelineFile {
             )
             .with_fix(fix)
         })
-    }
-
-    /// Whether a run without a checkpoint begins with a copy of every table.
-    pub fn copies_first(&self) -> bool {
-        self.pipeline.snapshot.mode == SnapshotMode::Initial
     }
 
     /// Reads the file again each time it is called; a pipeline without a file stays as it is.

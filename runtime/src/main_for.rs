@@ -78,7 +78,7 @@ async fn check(path: &Path, connector: Arc<dyn Connector>) -> Result<()> {
     let settings = file
         .connector(std::slice::from_ref(&connector))
         .and(file.connector_settings())?;
-    let Checked { findings, tables } = connector.check(settings, file.copies_first()).await?;
+    let Checked { findings, tables } = connector.check(settings).await?;
     for finding in &findings {
         print_finding(finding);
     }

@@ -27,7 +27,7 @@ macro_rules! shapes_of {
             ", coalesce(k.indnkeyatts, 0), coalesce(r.indnkeyatts, 0), \
                a.attname, a.atttypid, a.atttypmod, a.attnotnull, pg_catalog.format_type(a.atttypid, a.atttypmod), \
                pg_catalog.array_position(k.indkey::int2[], a.attnum), \
-               pg_catalog.array_position(r.indkey::int2[], a.attnum) FROM ",
+               pg_catalog.array_position(r.indkey::int2[], a.attnum), c.relkind = 'p' FROM ",
             $from,
             " JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND ",
             $columns,
@@ -83,6 +83,7 @@ pub(crate) fn shapes(rows: &[impl CatalogRow]) -> Result<Vec<TableShape>> {
                 columns: Vec::new(),
                 primary_key_columns: count(row.column(5)?),
                 identity_columns: count(row.column(6)?),
+                partitioned: row.column(14)?,
             });
         }
         if let Some(table) = tables.last_mut() {
@@ -193,10 +194,7 @@ pub async fn read_catalog(
     selection: &Selection,
 ) -> Result<Catalog> {
     let shapes = read_selected_shapes(connection, settings, selection).await?;
-    if let Some(name) = settings
-        .named_tables()
-        .find(|name| shapes.iter().all(|shape| shape.name != *name))
-    {
+    if let Some(name) = settings.unmet(shapes.iter().map(|shape| &shape.name)) {
         let publication = &settings.publication.name;
         let what = format!("table {name} does not exist, or is not in publication \"{publication}\"");
         return Err(Error::new(ErrorKind::NotFound, what)

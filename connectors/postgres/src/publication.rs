@@ -108,7 +108,6 @@ pub async fn read_candidates(
     settings: &Settings,
     selection: &Selection,
 ) -> Result<Vec<Candidate>> {
-    let named: BTreeSet<TableName> = settings.named_tables().collect();
     let mut candidates = Vec::new();
     for row in connection
         .query(CANDIDATES, &[], "reading the catalogue of tables")
@@ -126,7 +125,7 @@ pub async fn read_candidates(
             owned: row.flag(9)?,
             oid: row.column(10)?,
         };
-        if selection.selects(&candidate.name) && (!candidate.is_partition || named.contains(&candidate.name)) {
+        if selection.selects(&candidate.name) && (!candidate.is_partition || settings.is_named(&candidate.name)) {
             candidates.push(candidate);
         }
     }
@@ -173,11 +172,8 @@ pub async fn ensure_publication(
         None => BTreeSet::new(),
     };
     let candidates = read_candidates(connection, settings, selection).await?;
-    if let Some(missing) = settings
-        .named_tables()
-        .find(|table| candidates.iter().all(|found| found.name != *table))
-    {
-        return Err(unknown_table(&missing));
+    if let Some(missing) = settings.unmet(candidates.iter().map(|found| &found.name)) {
+        return Err(unknown_table(missing));
     }
     if facts.is_none() && candidates.is_empty() {
         return Err(Error::new(ErrorKind::NotFound, "no table matches `tables.include`")
@@ -200,16 +196,17 @@ pub async fn ensure_publication(
                     .with_fix(format!("run `{statement}`, or set `publication.create: true`")),
             ),
             // Patterns choose among what a foreign publication has; names demand.
-            Some(_) => match settings
-                .named_tables()
-                .find(|table| missing.iter().any(|found| found.name == *table))
+            Some(_) => match missing
+                .iter()
+                .map(|found| &found.name)
+                .find(|table| settings.is_named(table))
             {
                 None => Ok(()),
                 Some(table) => {
                     let what = format!("table {table} is not in publication \"{name}\"");
                     Err(Error::new(ErrorKind::Unsuitable, what).with_fix(format!(
                         "run `{}`, or set `publication.create: true`",
-                        add_statement(name, [&table])
+                        add_statement(name, [table])
                     )))
                 }
             },
@@ -256,7 +253,7 @@ pub async fn add_to_publication(
         .await
 }
 
-pub(crate) fn unknown_table(table: &TableName) -> Error {
+pub(crate) fn unknown_table(table: impl std::fmt::Display) -> Error {
     Error::new(
         ErrorKind::NotFound,
         format!("table {table} does not exist, or is temporary or unlogged"),

@@ -30,6 +30,8 @@ pub struct TableShape {
     pub primary_key_columns: usize,
     /// How many columns the replica identity's index has, published or not.
     pub identity_columns: usize,
+    /// Whether its rows lie in partitions.
+    pub partitioned: bool,
 }
 
 /// A published column.

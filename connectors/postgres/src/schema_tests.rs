@@ -30,6 +30,7 @@ fn shape(replica_identity: ReplicaIdentity) -> TableShape {
         ],
         primary_key_columns: 2,
         identity_columns: 1,
+        partitioned: false,
     }
 }
 

@@ -19,6 +19,11 @@ impl ServerVersion {
         self.0 >= 14
     }
 
+    /// Rows can be read by a range of the blocks that they lie in.
+    pub fn scans_block_ranges(self) -> bool {
+        self.0 >= 14
+    }
+
     /// Slots may send prepared transactions before they are decided, and the catalogue says which do.
     pub fn has_two_phase_slots(self) -> bool {
         self.0 >= 14

@@ -7,6 +7,7 @@ use crate::values::ValueForms;
 use highwater_core::schema::TableName;
 use highwater_core::{Error, ErrorKind, Result};
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -396,16 +397,25 @@ impl Settings {
         any(&self.tables.include) && !any(&self.tables.exclude)
     }
 
-    /// The `include` entries that name one table exactly: it is an error when the database lacks it.
-    pub fn named_tables(&self) -> impl Iterator<Item = TableName> + '_ {
-        let exact = self
-            .tables
-            .include
-            .iter()
-            .filter(|pattern| !pattern.contains(['*', '?']));
+    /// The `include` entries that name one table exactly: it is an error when the database lacks it. Schema and table with
+    /// a dot between; the names may hold dots themselves.
+    pub fn named_tables(&self) -> impl Iterator<Item = &str> + '_ {
+        let exact = self.tables.include.iter();
         exact
-            .filter_map(|pattern| pattern.split_once('.'))
-            .map(|(schema, table)| TableName::new(schema, table))
+            .map(String::as_str)
+            .filter(|pattern| !pattern.contains(['*', '?']))
+    }
+
+    /// The first of [`Settings::named_tables`] that is none of `tables`.
+    pub(crate) fn unmet<'a>(&self, tables: impl Iterator<Item = &'a TableName>) -> Option<&str> {
+        let have: BTreeSet<String> = tables.map(TableName::to_string).collect();
+        self.named_tables().find(|name| !have.contains(*name))
+    }
+
+    /// Whether a table is one of [`Settings::named_tables`].
+    pub(crate) fn is_named(&self, table: &TableName) -> bool {
+        let name = table.to_string();
+        self.named_tables().any(|named| named == name)
     }
 
     /// The longest that connecting may take.

@@ -98,10 +98,7 @@ fn tables_are_chosen_by_patterns() {
 #[test]
 fn only_exact_names_must_exist() {
     let settings = with("tables", json!({"include": ["public.movies", "public.p*"]})).unwrap();
-    assert_eq!(
-        settings.named_tables().collect::<Vec<_>>(),
-        [TableName::new("public", "movies")]
-    );
+    assert_eq!(settings.named_tables().collect::<Vec<_>>(), ["public.movies"]);
 }
 
 proptest! {

@@ -295,10 +295,10 @@ impl<P: Position> Engine<P> {
 
 /// Why rows cannot be merged with a log, if they cannot.
 fn unusable<P>(rows: &ChunkRows<P>, part: &Part) -> Option<(&'static str, &'static str)> {
-    if rows.schema.key.is_empty() {
+    if rows.schema.key.is_empty() && rows.last_key.is_none() {
         return Some((
             "table_without_key",
-            "the table has no primary key, so its rows cannot be told apart in the log",
+            "the table has no key, and the source has no other places to read it by",
         ));
     }
     let stuck = matches!(part, Part::Segment(segment) if !rows.exhausted

@@ -177,6 +177,9 @@ impl<P: Position> Engine<P> {
                 .for_each(|window| window.truncate());
             return;
         }
+        if change.schema.key.is_empty() {
+            return self.lose_row(slot, change);
+        }
         let Some(key) = change.key() else {
             let what = "the log has a change without a key column";
             return self.fail_table(slot, "change_without_key", what, actions);
@@ -191,6 +194,28 @@ impl<P: Position> Engine<P> {
                 fits &= window.touch(old_key, Touch::Whole, touched_keys_max);
             }
             if !fits {
+                overrun.push(window.chunk);
+            }
+        }
+        for chunk in overrun {
+            self.shrink_chunk(chunk);
+        }
+    }
+
+    /// In a table without a key the row before a change is known by all of its columns, and goes from the chunk. What
+    /// comes into being needs no look: a chunk may have it besides, if the reader does not leave it out.
+    fn lose_row(&mut self, slot: usize, change: &Change<P>) {
+        let Some(row) = change.before.as_ref().and_then(|before| change.schema.whole_of(before)) else {
+            return;
+        };
+        let touched_rows_max = self.settings.touched_keys_max as usize;
+        let mut overrun = Vec::new();
+        for window in self
+            .windows
+            .iter_mut()
+            .filter(|window| window.slot == slot && window.listens())
+        {
+            if !window.lose(&row, change.transaction, touched_rows_max) {
                 overrun.push(window.chunk);
             }
         }

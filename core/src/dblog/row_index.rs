@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which of a chunk's rows has a key, without a copy of any row's key: only hashes are kept, and a hit is compared with
+//! Which of a chunk's rows has a key (or, in a table without one, is such a row), without a copy of any row's key: only hashes are kept, and a hit is compared with
 //! the row itself. A busy table has an index of every chunk, so a row's part must cost next to nothing.
 
 use std::collections::HashMap;
@@ -33,7 +33,7 @@ impl RowIndex {
 
     /// Takes out the row with this key: its place, if it was still here.
     pub(super) fn take(&mut self, key: &Key, schema: &TableSchema, rows: &[RowImage]) -> Option<usize> {
-        let is_it = |at: u32| rows.get(at as usize).and_then(|row| schema.key_of(row)).as_ref() == Some(key);
+        let is_it = |at: u32| rows.get(at as usize).and_then(|row| schema.identity_of(row)).as_ref() == Some(key);
         let hash = hash_of_key(key);
         if let Some(&at) = self.places.get(&hash)
             && is_it(at)
@@ -46,10 +46,10 @@ impl RowIndex {
     }
 }
 
-/// The hash of the canonical bytes that [`TableSchema::key_of`] would give.
+/// The hash of the canonical bytes that [`TableSchema::identity_of`] would give.
 fn hash_of_row(schema: &TableSchema, row: &RowImage) -> Option<u64> {
     if schema.key.is_empty() {
-        return None;
+        return schema.whole_of(row).as_ref().map(hash_of_key);
     }
     let mut hasher = DefaultHasher::new();
     for &index in &schema.key {

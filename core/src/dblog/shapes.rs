@@ -15,7 +15,7 @@ use crate::dblog::engine::Engine;
 use crate::dblog::mutation::Mutation;
 use crate::dblog::window::{Held, Part, Window};
 use crate::position::Position;
-use crate::schema::{SchemaFingerprint, TableId, TableSchema};
+use crate::schema::{Key, SchemaFingerprint, TableId, TableName, TableSchema};
 
 /// Which table in which shape. Another table may have taken the name of the first, in the same shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +27,17 @@ impl ShapeId {
     }
 }
 
-/// What a copy's keys mean: the table, and names and types of its key columns.
-pub(super) fn basis_of(schema: &TableSchema) -> u64 {
+/// What a copy's keys mean: the table, and names and types of its key columns. The places by which a table without a key is
+/// read say it in their first part.
+pub(super) fn basis_of(schema: &TableSchema, place: Option<&Key>) -> u64 {
+    if schema.key.is_empty() {
+        let first = place.and_then(|place| place.columns()?.first().copied().flatten().map(<[u8]>::to_vec));
+        let of_places = TableName::new(String::from_utf8_lossy(&first.unwrap_or_default()), "");
+        return schema.id.0.rotate_left(32)
+            ^ TableSchema::new(schema.id, of_places, Vec::new(), Vec::new())
+                .fingerprint()
+                .0;
+    }
     let columns = schema.key.iter().filter_map(|&at| schema.columns.get(at)).cloned();
     let columns: Vec<_> = columns.collect();
     let key = (0..columns.len()).collect();
@@ -133,7 +142,7 @@ impl<P: Position> Engine<P> {
     /// person chose the keys. `false`: the window is gone.
     pub(super) fn keeps_its_basis(&mut self, at: usize, rows: &ChunkRows<P>, actions: &mut Vec<Action<P>>) -> bool {
         let (snapshot, slot) = (self.windows[at].snapshot, self.windows[at].slot);
-        let basis = basis_of(&rows.schema);
+        let basis = basis_of(&rows.schema, rows.last_key.as_ref());
         let of_it = |copy: &&mut crate::dblog::copy::TableCopy| copy.snapshot == snapshot && copy.slot == slot;
         let Some(copy) = self.copies.iter_mut().find(of_it) else {
             return true;
@@ -143,7 +152,7 @@ impl<P: Position> Engine<P> {
         }
         let (code, what) = (
             "table_replaced",
-            "another table has its name now, or its key is another",
+            "another table has its name now, its key is another, or the rows of a table without one were written anew",
         );
         if copy.begin_anew(basis) {
             self.drop_windows(snapshot, slot);

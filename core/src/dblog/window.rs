@@ -12,7 +12,7 @@ use crate::dblog::input::SnapshotId;
 use crate::dblog::row_index::RowIndex;
 use crate::dblog::shapes::ShapeId;
 use crate::image::RowImage;
-use crate::position::{MarkId, TransactionSnapshot};
+use crate::position::{MarkId, ReadView, TransactionId, TransactionSnapshot};
 use crate::schema::{Key, TableSchema};
 
 /// Hash maps whose behaviour does not differ from run to run. Nothing depends on their order of iteration.
@@ -107,6 +107,8 @@ impl Touch {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Touched {
     pub keys: KeyMap<Touch>,
+    /// Rows of a table without a key that are gone, and by whom.
+    pub rows: Vec<(Key, TransactionId)>,
     pub truncated: bool,
 }
 
@@ -174,6 +176,18 @@ impl<P> Held<P> {
             }
         } else if touch == Touch::Whole {
             self.repairs.remove(key.as_bytes());
+        }
+    }
+
+    /// A row of a table without a key is gone: one that equals it goes, unless the read saw that it was gone.
+    pub(super) fn lose(&mut self, row: &Key, transaction: TransactionId) {
+        if matches!(&self.rows.view, ReadView::Transactions(view) if view.sees(transaction)) {
+            return;
+        }
+        let (schema, rows) = (&self.rows.schema, &self.rows.rows);
+        let index = self.index.get_or_insert_with(|| RowIndex::new(schema, rows));
+        if let Some(at) = index.take(row, schema, rows) {
+            self.drop_row(at);
         }
     }
 
@@ -303,6 +317,15 @@ impl<P: Clone + Ord> Window<P> {
         self.touched.keys.len() <= touched_keys_max
     }
 
+    /// A log event inside the window ends a row of a table without a key. `false` as in [`Window::touch`].
+    pub(super) fn lose(&mut self, row: &Key, transaction: TransactionId, touched_rows_max: usize) -> bool {
+        match &mut self.held {
+            Some(held) => held.lose(row, transaction),
+            None => self.touched.rows.push((row.clone(), transaction)),
+        }
+        self.touched.rows.len() <= touched_rows_max
+    }
+
     /// A truncation inside the window: whatever was inserted behind it comes by the log.
     pub(super) fn truncate(&mut self) {
         match &mut self.held {
@@ -320,6 +343,9 @@ impl<P: Clone + Ord> Window<P> {
         }
         for (key, touch) in &touched.keys {
             held.touch(key, *touch);
+        }
+        for (row, transaction) in &touched.rows {
+            held.lose(row, *transaction);
         }
         self.held = Some(held);
         self.stage = Stage::Holding;

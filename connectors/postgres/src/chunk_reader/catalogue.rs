@@ -113,7 +113,7 @@ pub(super) fn parse_view(row: &impl CatalogRow) -> Result<View> {
 }
 
 /// `xmin:xmax:xip,xip,...`, all of 64 bits and ascending.
-fn parse_snapshot(text: &str) -> Option<TransactionSnapshot> {
+pub(super) fn parse_snapshot(text: &str) -> Option<TransactionSnapshot> {
     let mut parts = text.split(':');
     let xmin = parts.next()?.parse().ok()?;
     let xmax = parts.next()?.parse().ok()?;

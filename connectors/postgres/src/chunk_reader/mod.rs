@@ -16,6 +16,7 @@
 //! is asked over the same connection, because it has to be seen in the same snapshot.
 
 mod catalogue;
+mod places;
 mod select;
 
 use crate::catalog_row::{Parameter, only_row};
@@ -275,7 +276,7 @@ impl PgChunkReader {
         let began = Instant::now();
         let seen = self.begin(connection, &request.table, what).await?;
         if seen.schema.key.is_empty() {
-            return Err(no_key(&request.table));
+            return self.read_places(connection, request, seen, began, what).await;
         }
         let selects = select::of_scope(&seen.shape, &seen.schema, &request.scope, request.rows_max)?;
         // Chosen keys are bounded by their number: room for one more lets the end be seen.
@@ -329,7 +330,8 @@ impl PgChunkReader {
     ) -> Result<Vec<Key>> {
         let seen = self.begin(connection, table, what).await?;
         if seen.schema.key.is_empty() {
-            return Err(no_key(table));
+            connection.batch("ROLLBACK", what).await?;
+            return Ok(Vec::new());
         }
         let sql = "SELECT sum(greatest(l.reltuples, 0))::bigint, sum(l.relpages)::bigint FROM pg_catalog.pg_class l \
                     WHERE l.oid = $1 OR l.oid IN (SELECT t.relid FROM pg_catalog.pg_partition_tree($1) t)";
@@ -461,19 +463,6 @@ fn not_published(table: &TableName, publication: &str) -> Error {
     )
     .with_scope(Scope::Table)
     .with_fix("add it to the publication, or take it out of `tables.include`")
-}
-
-fn no_key(table: &TableName) -> Error {
-    let name = quote_qualified(&table.schema, &table.table);
-    Error::new(
-        ErrorKind::Unsuitable,
-        format!("table {table} has no key, so it cannot be read in chunks"),
-    )
-    .with_scope(Scope::Table)
-    .with_fix(format!(
-        "add a primary key, or choose a unique index with `ALTER TABLE {name} REPLICA IDENTITY USING INDEX`; the \
-             publication's column list must hold the key"
-    ))
 }
 
 fn unsendable(what: &str, error: &std::io::Error) -> Error {

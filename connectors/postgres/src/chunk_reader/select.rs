@@ -120,6 +120,14 @@ pub(super) fn of_scope(
     }
 }
 
+/// The statement that reads rows by where they lie.
+pub(super) fn of_places(shape: &TableShape, schema: &TableSchema, conditions: Vec<String>) -> Select {
+    Select {
+        sql: statement(shape, schema, conditions, None),
+        parameters: Vec::new(),
+    }
+}
+
 fn of_keys(shape: &TableShape, schema: &TableSchema, keys: &[Key]) -> Result<Select> {
     let mut select = empty();
     let places: Vec<String> = keys
@@ -153,7 +161,7 @@ pub(super) fn of_sample(
     let percent = (sample.pages_share * 100.0).clamp(0.000_1, 100.0);
     let sql = format!(
         "SELECT {selected} FROM {} TABLESAMPLE SYSTEM ({percent:.4}) WHERE random() <= {:.6}{filter} ORDER BY {key} LIMIT {}",
-        quote_qualified(&shape.name.schema, &shape.name.table),
+        read_from(shape),
         sample.rows_share,
         sample.rows_max
     );
@@ -179,21 +187,29 @@ fn empty() -> Select {
 fn statement(shape: &TableShape, schema: &TableSchema, mut conditions: Vec<String>, limit: Option<u32>) -> String {
     conditions.extend(shape.row_filter.as_deref().map(parenthesised));
     let columns: Vec<String> = shape.columns.iter().map(selected_column).collect();
-    let mut sql = format!(
-        "SELECT {} FROM {}",
-        columns.join(","),
-        quote_qualified(&shape.name.schema, &shape.name.table)
-    );
+    let mut sql = format!("SELECT {} FROM {}", columns.join(","), read_from(shape));
     if !conditions.is_empty() {
         sql.push_str(" WHERE ");
         sql.push_str(&conditions.join(" AND "));
     }
-    sql.push_str(" ORDER BY ");
-    sql.push_str(&key_list(schema));
+    if !schema.key.is_empty() {
+        sql.push_str(" ORDER BY ");
+        sql.push_str(&key_list(schema));
+    }
     if let Some(limit) = limit {
         sql.push_str(&format!(" LIMIT {limit}"));
     }
     sql
+}
+
+/// The table, without the tables that inherit from it: their rows are theirs in the log, too.
+fn read_from(shape: &TableShape) -> String {
+    let name = quote_qualified(&shape.name.schema, &shape.name.table);
+    if shape.partitioned {
+        name
+    } else {
+        format!("ONLY {name}")
+    }
 }
 
 /// A column as it is asked for: its text where its type has no binary form, as the log brings it. The text has a name
@@ -208,7 +224,7 @@ fn selected_column(column: &ShapeColumn) -> String {
 }
 
 /// On lines of its own, so that a comment at the end of a condition comments nothing else out.
-fn parenthesised(condition: &str) -> String {
+pub(super) fn parenthesised(condition: &str) -> String {
     format!("(\n{condition}\n)")
 }
 

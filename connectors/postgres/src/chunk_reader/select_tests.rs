@@ -29,6 +29,7 @@ fn shape(row_filter: Option<&str>) -> (TableShape, Arc<TableSchema>) {
         ],
         primary_key_columns: 2,
         identity_columns: 0,
+        partitioned: false,
     };
     let types = [23, 25].map(|oid| (oid, PgType::built_in(oid)));
     let schema = shape
@@ -55,7 +56,7 @@ fn a_range_goes_by_the_order_of_the_key_and_filters_what_the_log_filters() {
     };
     assert_eq!(
         select.sql,
-        "SELECT \"no\",\"hall\",\"note\" FROM \"public\".\"se\"\"ats\" WHERE (\"hall\",\"no\") > ($1,$2) AND \
+        "SELECT \"no\",\"hall\",\"note\" FROM ONLY \"public\".\"se\"\"ats\" WHERE (\"hall\",\"no\") > ($1,$2) AND \
          (\"hall\",\"no\") <= ($3,$4) AND (\nnote <> ''\n) AND (\nno > 5 -- five\n) ORDER BY \"hall\",\"no\" LIMIT 100"
     );
     let types: Vec<u32> = select.parameters.iter().map(|(oid, _)| *oid).collect();
@@ -120,7 +121,7 @@ fn a_type_without_a_binary_form_goes_as_text_both_ways() {
     let selects = of_scope(&shape, &schema, &scope, 10).unwrap();
     assert_eq!(
         selects[0].sql,
-        "SELECT \"no\",CAST(\"hall\" AS text) AS \"text of {column}\",\"note\" FROM \"public\".\"se\"\"ats\" \
+        "SELECT \"no\",CAST(\"hall\" AS text) AS \"text of {column}\",\"note\" FROM ONLY \"public\".\"se\"\"ats\" \
          WHERE (\"hall\",\"no\") > (CAST($1 AS isbn),$2) ORDER BY \"hall\",\"no\" LIMIT 10"
     );
     assert_eq!(selects[0].parameters[0], (TEXT_OID, b"a".to_vec()));

@@ -91,9 +91,8 @@ pub(super) fn publication(
 
 fn missing_tables(settings: &Settings, facts: &PublicationFacts, tables: &Tables<'_>) -> Option<Finding> {
     let name = &settings.publication.name;
-    let named: BTreeSet<TableName> = settings.named_tables().collect();
     // Patterns choose among what a foreign publication has; names demand.
-    let demanded = |table: &&Candidate| settings.publication.create || named.contains(&table.name);
+    let demanded = |table: &&Candidate| settings.publication.create || settings.is_named(&table.name);
     let missing: Vec<&Candidate> = tables.missing().filter(demanded).collect();
     let first = missing.first()?;
     if facts.all_tables || (settings.publication.create && facts.owned && missing.iter().all(|table| table.owned)) {

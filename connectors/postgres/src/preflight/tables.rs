@@ -8,13 +8,14 @@ use crate::publication::Candidate;
 use crate::schema::{self, TableShape};
 use crate::settings::Settings;
 use crate::values::{PgType, ValueForms};
-use highwater_core::connector::{Finding, TABLE_WITHOUT_KEY};
+use highwater_core::connector::Finding;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn findings(role: &str, settings: &Settings, candidates: &[Candidate]) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let have: BTreeSet<String> = candidates.iter().map(|candidate| candidate.name.to_string()).collect();
     for table in settings.named_tables() {
-        if candidates.iter().all(|candidate| candidate.name != table) {
+        if !have.contains(table) {
             let what = format!("table {table} does not exist, or is temporary or unlogged");
             let finding = error("unknown_table", what, "`tables.include` names it");
             findings.push(finding.advice("create the table, or take it out of `tables.include`"));
@@ -75,11 +76,13 @@ pub(super) fn keys(shapes: &[TableShape]) -> Vec<Finding> {
         .filter(|shape| shape.key().is_empty() && has_identity(shape))
     {
         let what = format!("table {} has no key", shape.name);
-        let why = "its events have no key, and it cannot be copied in chunks";
-        findings.push(error(TABLE_WITHOUT_KEY, what, why).warning().advice(
-            "add a primary key (and keep it in the publication's column list), exclude the table, or set \
-             `snapshot.mode: never`: a first copy of it ends the run",
-        ));
+        let why = "its events have no key, and of rows that are equal a copy may bring too few or too many if some of them \
+                   change meanwhile";
+        findings.push(
+            error("table_without_key", what, why).warning().advice(
+                "add a primary key, and keep it in the publication's column list, where rows must be told apart",
+            ),
+        );
     }
     findings
 }

@@ -9,6 +9,8 @@ mod connecting;
 mod embedding;
 mod failover;
 mod fixture;
+mod identities;
+mod keyless;
 mod log;
 mod marks;
 mod messages;
