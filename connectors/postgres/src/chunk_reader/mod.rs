@@ -36,7 +36,7 @@ use crate::values::PgType;
 use catalogue::{VIEW, View, parse_view, put_query, take_rows};
 use highwater_core::connector::{ChunkReader, ChunkRequest, ChunkRows, ChunkScope};
 use highwater_core::image::RowImage;
-use highwater_core::position::ReadView;
+use highwater_core::position::{ReadView, TransactionSnapshot};
 use highwater_core::schema::{Key, TableName, TableSchema};
 use highwater_core::{Error, ErrorKind, Result, Scope};
 use postgres_protocol::message::frontend;
@@ -73,6 +73,7 @@ pub struct PgChunkReader {
 struct Seen {
     shape: TableShape,
     schema: Arc<TableSchema>,
+    snapshot: TransactionSnapshot,
     view: ReadView<PgPosition>,
     time_us: i64,
 }
@@ -202,7 +203,7 @@ impl PgChunkReader {
         }
         let view = match in_recovery {
             true => ReadView::Ordered,
-            false => ReadView::Transactions(snapshot),
+            false => ReadView::Transactions(snapshot.clone()),
         };
         self.learn_types(connection, &shape, what).await?;
         schema::note_text_columns(&mut shape.columns, &self.types);
@@ -210,6 +211,7 @@ impl PgChunkReader {
         Ok(Seen {
             shape,
             schema,
+            snapshot,
             view,
             time_us,
         })

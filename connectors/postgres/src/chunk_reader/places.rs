@@ -15,7 +15,7 @@
 //! another set of them. Places of before mean nothing then; the place says which files it is of, and the engine begins the
 //! copy anew, with another S.
 //!
-//! Of a sub-transaction that ran when S was taken, S does not say so: what it wrote comes from the log and from a chunk. Ids
+//! Of a sub-transaction that ran when S was taken, and on a standby of any transaction, S does not say so: what it wrote comes from the log and from a chunk. Ids
 //! of transactions are compared in the 32 bits that a row has: once a server has used more, and where the log leaves rows out
 //! by origin, nothing is left out here, and rows that came into being during the copy may come twice.
 
@@ -27,7 +27,7 @@ use crate::connection::Connection;
 use crate::position::PgPosition;
 use crate::stream_settings::OriginFilter;
 use highwater_core::connector::{ChunkRequest, ChunkRows, ChunkScope};
-use highwater_core::position::{ReadView, TransactionSnapshot};
+use highwater_core::position::TransactionSnapshot;
 use highwater_core::schema::Key;
 use highwater_core::{Error, ErrorKind, Result};
 use tokio::time::Instant;
@@ -157,7 +157,7 @@ impl PgChunkReader {
             schema: seen.schema,
             rows,
             versions: None,
-            view: ReadView::Transactions(seen.snapshot),
+            view: seen.view,
             read_time_us: seen.time_us,
             took_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
         })
@@ -249,6 +249,7 @@ mod tests {
             scope: ChunkScope::Keys(Vec::new()),
             rows_max: 1_000,
             bytes_max: 1 << 20,
+            at_start: false,
         };
         assert_eq!(files(100, 10_000, 819_200).blocks_for(&request, true), 10);
         assert_eq!(files(100, 10_000, 100 << 20).blocks_for(&request, true), 1, "by bytes");
