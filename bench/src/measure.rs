@@ -67,7 +67,8 @@ impl Suite {
         // An insert after the last update: when its key arrives, everything before it has.
         let last = self.rows + 1;
         let mut capture = self.capture(case, ITEMS, last).await?;
-        capture.wait_until("the start", |status| status.ready_us > 0).await?;
+        // Only what is committed behind the start of the log comes through it.
+        capture.wait_until("the log", |status| status.captures).await?;
         let work = Work::Update { rows: self.rows };
         let load = Load::start(&self.postgres, ITEMS, work, LOAD_PER_SECOND).await?;
         let rows = self.rows;

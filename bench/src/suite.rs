@@ -313,10 +313,11 @@ impl Suite {
         Ok(limit)
     }
 
-    /// Starts the capture of a case, on a slot of the case's name.
+    /// Starts the capture of a case, on a slot of the case's name. Where it begins with a copy it makes slot and publication
+    /// itself, as the product does at its first start: its copy may begin from the slot's own snapshot.
     pub(crate) async fn capture(&self, case: Case, table: Table, id_max: u64) -> Result<CaptureProcess> {
         let name = case.name();
-        if !matches!(case.kind, Kind::StreamDrain(_)) {
+        if !matches!(case.kind, Kind::StreamDrain(_)) && !case.begins_with_a_copy() {
             dataset::create_slot(&self.postgres, &name, table).await?;
         }
         let brokers = self.brokers(case);
