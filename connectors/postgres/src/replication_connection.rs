@@ -25,9 +25,9 @@ const SLOT_WAIT_STEP: Duration = Duration::from_millis(50);
 /// How long the first bytes of a timeline are waited for: they are there, unless the server was promoted just now.
 const FIRST_BYTES_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// How long a slot that is made on a standby waits for the primary. Longer than the primary lets pass while it has something
-/// to do (15 s and a checkpoint's beginning).
-const RUNNING_XACTS_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How often it is told that a slot that is being made waits. A primary that has something to do tells its standbys every 15 s
+/// which transactions run.
+const RUNNING_XACTS_TOLD: Duration = Duration::from_secs(20);
 
 /// Who the server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,11 +124,17 @@ impl ReplicationConnection {
         let command = create_slot_command(name, false, SlotSnapshot::Nothing, options, version);
         let what = format!("creating replication slot \"{name}\"");
         let creating = self.connection.batch(&command, &what);
-        let rows = match in_recovery {
-            false => creating.await?,
-            true => tokio::time::timeout(RUNNING_XACTS_WAIT_MAX, creating)
-                .await
-                .unwrap_or_else(|_| Err(primary_is_idle(&what)))?,
+        tokio::pin!(creating);
+        let rows = loop {
+            match tokio::time::timeout(RUNNING_XACTS_TOLD, &mut creating).await {
+                Ok(created) => break created?,
+                Err(_) if in_recovery => tracing::warn!(
+                    slot = %name,
+                    "the slot waits for the primary to tell which transactions run, and for these to end; an idle primary tells \
+                     nothing by itself: run SELECT pg_log_standby_snapshot() there"
+                ),
+                Err(_) => tracing::warn!(slot = %name, "the slot waits for transactions to end that run since before"),
+            }
         };
         first_row(&rows, 1, &what)
     }
@@ -256,13 +262,6 @@ impl ReplicationStream {
         update.encode(self.connection.out());
         self.connection.flush().await
     }
-}
-
-fn primary_is_idle(what: &str) -> Error {
-    let what = format!("{what}: the primary did not tell within {RUNNING_XACTS_WAIT_MAX:?} which transactions run");
-    Error::new(ErrorKind::Unreachable, what).with_fix(
-        "run `SELECT pg_log_standby_snapshot()` on the primary: an idle one tells its standbys nothing by itself",
-    )
 }
 
 /// A column of the one row that answers a replication command, from its text form.

@@ -5,7 +5,7 @@ use crate::catalog_row::CatalogRow;
 use crate::protocol::Lsn;
 use crate::query_connection::QueryConnection;
 use crate::settings::Settings;
-use highwater_core::{Error, ErrorKind, Result};
+use highwater_core::{Class, Error, ErrorKind, Result};
 use tokio_postgres::types::Type;
 
 /// A slot as the server has it.
@@ -34,7 +34,8 @@ pub struct SlotFacts {
 impl SlotFacts {
     /// Whether the server threw away what the slot needs.
     pub fn is_lost(&self) -> bool {
-        self.wal_status == "lost" || (self.confirmed_flush.is_none() && self.plugin == "pgoutput")
+        let unfinished = self.confirmed_flush.is_none() && self.plugin == "pgoutput" && self.active_pid.is_none();
+        self.wal_status == "lost" || unfinished
     }
 }
 
@@ -103,6 +104,13 @@ pub fn check_slot(slot: &SlotFacts, settings: &Settings) -> Result<()> {
     }
     if slot.is_lost() {
         return Err(lost(name, &invalidated(slot)));
+    }
+    if let (None, Some(pid)) = (slot.confirmed_flush, slot.active_pid) {
+        // It waits for transactions to end; if that is our own predecessor, the server has not missed it yet.
+        let what = format!("replication slot \"{name}\" is being made by process {pid}");
+        return Err(Error::new(ErrorKind::Unsuitable, what)
+            .with_class(Class::Retryable)
+            .with_fix("wait until it is made, or end that process"));
     }
     if slot.synced {
         return unsuitable(
@@ -224,6 +232,22 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Unsuitable);
             assert!(error.to_string().contains(word), "{error}");
         }
+    }
+
+    #[test]
+    fn a_slot_that_is_being_made_is_worth_a_retry_and_one_that_never_was_is_lost() {
+        let unmade = SlotFacts {
+            confirmed_flush: None,
+            ..slot()
+        };
+        let making = SlotFacts {
+            active_pid: Some(7),
+            ..unmade.clone()
+        };
+        let error = check_slot(&making, &settings()).unwrap_err();
+        assert_eq!((error.class(), error.fix().is_some()), (Class::Retryable, true));
+        let error = check_slot(&unmade, &settings()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PositionLost);
     }
 
     #[test]
