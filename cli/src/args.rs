@@ -32,6 +32,12 @@ pub enum Command {
     /// last checkpoint. SIGHUP reads the file again and captures tables that it now names. A second copy of the same
     /// pipeline stands by and takes over when the first one goes.
     Run(RunArgs),
+    /// Go on over a lost position: the source no longer has what follows the checkpoint (a slot that was dropped).
+    ///
+    /// Commits the decision; the next run then copies every table that has a key into the same topics, and sends a delete
+    /// for each row that a topic still has and its table does not. Nothing is lost, nothing stale is sent. Refused while
+    /// the pipeline runs, and where the position is not lost.
+    Renew(RenewArgs),
     /// Check a pipeline file and its database; changes nothing.
     ///
     /// Each finding says what is the matter, why it matters and the exact SQL that mends it.
@@ -69,6 +75,18 @@ pub struct RunArgs {
     /// How log lines look; HIGHWATER_LOG chooses which are shown (`debug`, `warn,highwater_runtime=debug`).
     #[arg(long, value_enum, default_value = "text", env = "HIGHWATER_LOG_FORMAT")]
     pub log: LogForm,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct RenewArgs {
+    /// The pipeline file.
+    pub file: PathBuf,
+    /// Begin anew although the position is not lost, as far as can be told before the log is read.
+    #[arg(long)]
+    pub force: bool,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -233,7 +251,7 @@ mod tests {
     fn help_is_worth_reading() {
         let mut command = Args::command().term_width(100);
         insta::assert_snapshot!("help", command.render_long_help());
-        for name in ["run", "check", "tail", "snapshot", "demo"] {
+        for name in ["run", "renew", "check", "tail", "snapshot", "demo"] {
             let sub = command.find_subcommand_mut(name).expect("a command");
             let help = sub.clone().term_width(100).render_long_help();
             insta::assert_snapshot!(format!("help_{name}"), help);

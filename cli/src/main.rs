@@ -10,6 +10,7 @@ mod connectors;
 #[cfg(feature = "demo")]
 mod demo;
 mod reach;
+mod renew;
 mod run;
 mod snapshot;
 mod status;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
 async fn dispatch(args: Args) -> Result<ExitCode> {
     match args.command {
         Command::Run(args) => run::run(args).await,
+        Command::Renew(args) => renew::renew(args).await,
         Command::Check(args) => check::check(args).await,
         Command::Tail(args) => tail::tail(args).await,
         Command::Topics(args) => topics::topics(args).await,

@@ -174,6 +174,10 @@ async fn show_certificates(args: CertificatesArgs) -> Result<()> {
             println!("{certificate}");
             continue;
         }
+        if certificate["renewal"] == true {
+            println!("{}", renewal_line(certificate));
+            continue;
+        }
         let number = |name: &str| certificate[name].as_u64().unwrap_or_default();
         let text = |name: &str| certificate[name].as_str().unwrap_or("-").to_owned();
         println!(
@@ -190,6 +194,19 @@ async fn show_certificates(args: CertificatesArgs) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What is left of a renewal, which is of no copy's chunk.
+fn renewal_line(certificate: &Value) -> String {
+    let number = |name: &str| certificate[name].as_u64().unwrap_or_default();
+    format!(
+        "renewal   at {}: {} keys compared, {} removed, {} of an earlier form left alone  {}",
+        certificate["position"].as_str().unwrap_or("-"),
+        number("keys_compared"),
+        number("keys_removed"),
+        number("other_keys"),
+        table_of(certificate)
+    )
 }
 
 fn table_of(certificate: &Value) -> String {

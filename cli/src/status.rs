@@ -65,6 +65,21 @@ fn text(status: &Status) -> String {
             "table      {name}: {copying} {rows}{estimate} rows{left}; {events} events"
         );
     }
+    for (name, renewal) in &status.renewals {
+        let state = format!("{:?}", renewal.state).to_lowercase();
+        let (compared, removed) = (renewal.keys_compared, renewal.keys_removed);
+        let _ = writeln!(
+            text,
+            "renewal    {name}: {state}; {compared} keys compared, {removed} removed"
+        );
+        if renewal.other_keys > 0 {
+            let _ = writeln!(
+                text,
+                "           {} keys of an earlier form were left alone",
+                renewal.other_keys
+            );
+        }
+    }
     for report in &status.reports {
         let _ = writeln!(text, "report     {}: {}", report.table, report.message);
     }

@@ -33,6 +33,8 @@ pub enum Capture {
     Chunk(ChunkId),
     /// From a read of chosen keys: a repair.
     Repair(ChunkId),
+    /// From a comparison of keys after the log was lost: deletes only.
+    Renewal,
 }
 
 /// A chunk, numbered by the engine; unique over the life of a connector's checkpoint.

@@ -95,7 +95,8 @@ pub struct CatalogTable {
 /// publication) if the settings allow, and starts at a point from which no later change is missed; (3) `open_log(Some(p))`
 /// delivers everything after `p`, or fails with [`crate::ErrorKind::PositionLost`]; that `p` is of another history than the
 /// log's is such a loss, as far as the connector tells histories apart ([`LogReader::lineage`]); (4) readers opened by one connector
-/// work side by side.
+/// work side by side; (5) after `begin_anew`, `open_log(None)` starts at a point from which no later change is missed, and
+/// everything that is committed before it is visible to every later read; what belongs to others is left alone.
 /// Not promised: that two connectors can share one log position (a slot has one consumer).
 pub trait SourceConnector: Send + Sync + 'static {
     /// The log's positions.
@@ -129,6 +130,9 @@ pub trait SourceConnector: Send + Sync + 'static {
     fn open_log_with_snapshot(&self, run: RunId) -> impl Future<Output = Result<Self::Log>> + Send {
         self.open_log(None, run)
     }
+    /// Makes the source forget `lost`, from which its log cannot be opened, or must not be by a person's decision, and
+    /// prepares the start of a new one.
+    fn begin_anew(&self, lost: &ResumePoint<Self::Position>) -> impl Future<Output = Result<()>> + Send;
     /// Opens one more chunk reader.
     fn open_chunks(&self) -> impl Future<Output = Result<Self::Chunks>> + Send;
     /// Opens the writer of this run's marks.

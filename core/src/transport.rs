@@ -180,7 +180,13 @@ impl RecordBatch {
 
     /// The records in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = RecordRef<'_>> + '_ {
-        self.entries.iter().map(|entry| RecordRef {
+        self.iter_from(0)
+    }
+
+    /// The records behind the first `count`, in order.
+    pub fn iter_from(&self, count: usize) -> impl ExactSizeIterator<Item = RecordRef<'_>> + '_ {
+        let entries = self.entries.get(count..).unwrap_or_default();
+        entries.iter().map(|entry| RecordRef {
             key: entry
                 .key
                 .as_ref()

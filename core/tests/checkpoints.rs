@@ -105,8 +105,16 @@ fn a_checkpoint_keeps_the_history_that_its_log_is_of_and_one_without_is_read() {
     engine.reads_history(lineage.clone());
     let some = saved(&mut engine);
     assert_eq!(restore(&some).unwrap().resume_point().lineage, lineage);
-    // The form before had no lineage: its length stands behind the position and the mark of no split transaction.
+    // The form before had no list of tables whose log was lost, which is empty and stands at the end.
     let mut bytes = none.bytes.to_vec();
+    assert_eq!(bytes.pop(), Some(0));
+    let third = Checkpoint {
+        version: 3,
+        bytes: bytes.clone().into(),
+        ..none.clone()
+    };
+    assert!(restore(&third).unwrap().renewals().is_empty());
+    // The one before that had no lineage: its length stands behind the position and the mark of no split transaction.
     let at = 1 + usize::from(bytes[0]) + 1;
     assert_eq!(bytes.remove(at), 0);
     let old = Checkpoint {

@@ -21,4 +21,5 @@ pub mod wire;
 pub use debezium::decoder::{DecodedEvent, Decoder};
 pub use debezium::encoder::{Encoder, Outcome};
 pub use debezium::settings::{DecimalHandling, EncoderSettings, Format, JsonDecimals, JsonSettings, Truncates};
+pub use debezium::stored_key::Gone;
 pub use registry::{Compatibility, RegisteredSchema, SchemaId, SchemaRegistry};

@@ -120,7 +120,11 @@ fn before(table: Table, key: Option<u64>, event: &DecodedEvent) -> Result<Option
     let (Some(key), Some(before)) = (key, event.before()) else {
         return Ok(None);
     };
-    if !table.identity_is_full() {
+    // A renewal knows the key of a row that is gone, and no more.
+    let of_log = event
+        .source()
+        .is_some_and(|source| source.get("txId").is_some_and(Value::is_u64));
+    if !table.identity_is_full() || !of_log {
         return Ok(None);
     }
     let revision = revision(table, before).ok_or("no revision in the row before")?;

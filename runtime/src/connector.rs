@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use crate::shutdown::Shutdown;
-use crate::source_task::{Command, SourceTask, TaskSettings};
+use crate::source_task::{BegunAnew, Command, SourceTask, TaskSettings};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::StatusBoard;
 
@@ -63,6 +63,13 @@ pub trait Connector: Send + Sync {
     fn validate(&self, settings: &Document) -> Result<()>;
     /// Checks settings and database; changes nothing.
     fn check(&self, settings: Document) -> BoxFuture<'static, Result<Checked>>;
+    /// Does [`SourceTask::begin_anew`].
+    fn begin_anew(
+        &self,
+        settings: ReadSettings,
+        parts: TaskParts,
+        force: bool,
+    ) -> BoxFuture<'static, Result<BegunAnew>>;
     /// Runs [`SourceTask::run`].
     fn run(&self, settings: ReadSettings, parts: TaskParts) -> BoxFuture<'static, Result<()>>;
 }
@@ -81,10 +88,30 @@ struct Factory<S, C> {
     make: fn(S) -> Result<C>,
 }
 
-impl<S: DeserializeOwned, C: SourceConnector> Factory<S, C> {
+impl<S: DeserializeOwned + 'static, C: SourceConnector> Factory<S, C> {
     fn connect(&self, settings: &Document) -> Result<C> {
         let settings = settings.read("source.settings").map_err(configuration)?;
         (self.make)(settings)
+    }
+
+    fn task(&self, settings: ReadSettings, parts: TaskParts) -> Result<SourceTask<C>> {
+        let factory = Factory {
+            kind: self.kind,
+            make: self.make,
+        };
+        let make = Arc::new(move || factory.connect(&settings()?));
+        Ok(SourceTask {
+            connector: Arc::new(make()?),
+            make,
+            transport: parts.transport,
+            registry: parts.registry,
+            clock: parts.clock,
+            settings: parts.settings,
+            board: parts.board,
+            metrics: parts.metrics,
+            commands: parts.commands,
+            shutdown: parts.shutdown,
+        })
     }
 }
 
@@ -120,27 +147,19 @@ where
         })
     }
 
+    fn begin_anew(
+        &self,
+        settings: ReadSettings,
+        parts: TaskParts,
+        force: bool,
+    ) -> BoxFuture<'static, Result<BegunAnew>> {
+        let task = self.task(settings, parts);
+        Box::pin(async move { task?.begin_anew(force).await })
+    }
+
     fn run(&self, settings: ReadSettings, parts: TaskParts) -> BoxFuture<'static, Result<()>> {
-        let factory = Factory {
-            kind: self.kind,
-            make: self.make,
-        };
-        Box::pin(async move {
-            let make = Arc::new(move || factory.connect(&settings()?));
-            let mut task = SourceTask {
-                connector: Arc::new(make()?),
-                make,
-                transport: parts.transport,
-                registry: parts.registry,
-                clock: parts.clock,
-                settings: parts.settings,
-                board: parts.board,
-                metrics: parts.metrics,
-                commands: parts.commands,
-                shutdown: parts.shutdown,
-            };
-            task.run().await
-        })
+        let task = self.task(settings, parts);
+        Box::pin(async move { task?.run().await })
     }
 }
 

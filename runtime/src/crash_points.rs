@@ -24,11 +24,13 @@ pub enum Phase {
     Snapshot,
     /// Changes of the log were forwarded, no snapshot runs.
     Stream,
+    /// Keys that are gone are about to leave.
+    Renewal,
 }
 
 impl Phase {
     /// All of them.
-    pub const ALL: [Phase; 7] = [
+    pub const ALL: [Phase; 8] = [
         Phase::OpenWindow,
         Phase::InsideSplitTransaction,
         Phase::BeforeCommit,
@@ -36,6 +38,7 @@ impl Phase {
         Phase::BeforeAcknowledge,
         Phase::Snapshot,
         Phase::Stream,
+        Phase::Renewal,
     ];
 
     /// Its name in `HIGHWATER_CRASH_AT` and in the phases file.
@@ -48,6 +51,7 @@ impl Phase {
             Phase::BeforeAcknowledge => "before_acknowledge",
             Phase::Snapshot => "snapshot",
             Phase::Stream => "stream",
+            Phase::Renewal => "renewal",
         }
     }
 }

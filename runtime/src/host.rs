@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_core::clock::Clock;
+use highwater_core::transport::Transport;
 use highwater_core::{Class, Error, ErrorKind, Result};
+use highwater_formats::SchemaRegistry;
 use highwater_model::{Document, Pipeline, ProcessEnvironment, TransportSpec, nearest};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -18,9 +20,12 @@ use crate::connector::{Connector, ReadSettings, TaskParts, configuration};
 use crate::control::{Live, Server};
 use crate::leases::Lease;
 use crate::shutdown::Shutdown;
-use crate::source_task::{COMMANDS_MAX, Order, RetrySettings, retry::Backoff};
+use crate::source_task::{BegunAnew, COMMANDS_MAX, Order, RetrySettings, retry::Backoff};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::{State, StatusBoard};
+
+/// How long a decision waits for a copy of the pipeline that may just be ending.
+const LEASE_WAIT_MAX: Duration = Duration::from_secs(15);
 
 /// A pipeline file and where it lies.
 #[derive(Debug, Clone)]
@@ -212,6 +217,56 @@ impl PipelineHost {
         Ok(())
     }
 
+    /// Gives up a position from which the source's log cannot be opened, by a person's decision: the next run makes every
+    /// table right again. With `force`, also one that is not lost.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsuitable`] when the pipeline runs, has no checkpoint, or lost nothing; those of source and transport.
+    pub async fn begin_anew(&self, force: bool) -> Result<BegunAnew> {
+        let mut lease = components::lease(&self.file.pipeline, &self.file.folder)?;
+        let leads = tokio::time::timeout(LEASE_WAIT_MAX, lease.acquire()).await;
+        let runs = |_| {
+            let what = format!("pipeline \"{}\" runs", self.file.pipeline.name);
+            Error::new(ErrorKind::Unsuitable, what).with_fix("end it and its stand-by first")
+        };
+        leads.map_err(runs)??;
+        let (transport, registry) = self.open_parts().await?;
+        let (_commands, commands) = mpsc::channel(COMMANDS_MAX);
+        let (_sender, shutdown) = crate::shutdown::channel();
+        let parts = self.task_parts(transport, registry, commands, shutdown);
+        let begun = self
+            .connector
+            .begin_anew(self.file.settings_reader(), parts, force)
+            .await;
+        lease.release().await?;
+        begun
+    }
+
+    async fn open_parts(&self) -> Result<(Arc<dyn Transport>, Arc<dyn SchemaRegistry>)> {
+        let (pipeline, folder) = (&self.file.pipeline, &self.file.folder);
+        let transport = components::transport(pipeline, folder).await?;
+        Ok((transport, components::registry(pipeline, folder).await?))
+    }
+
+    fn task_parts(
+        &self,
+        transport: Arc<dyn Transport>,
+        registry: Arc<dyn SchemaRegistry>,
+        commands: mpsc::Receiver<crate::source_task::Command>,
+        shutdown: Shutdown,
+    ) -> TaskParts {
+        TaskParts {
+            transport,
+            registry,
+            clock: self.clock.clone(),
+            settings: components::task_settings(&self.file.pipeline, &self.file.folder),
+            board: self.board.clone(),
+            metrics: self.metrics.clone(),
+            commands,
+            shutdown,
+        }
+    }
+
     async fn lead(&self, lease: &mut dyn Lease, shutdown: &Shutdown) -> Result<()> {
         let Some((live, commands)) = self.open(shutdown).await? else {
             return Ok(());
@@ -220,16 +275,7 @@ impl PipelineHost {
         let transport = live.transport.clone();
         let registry = live.registry.clone();
         self.live.send_replace(Some(live));
-        let parts = TaskParts {
-            transport,
-            registry,
-            clock: self.clock.clone(),
-            settings: components::task_settings(&self.file.pipeline, &self.file.folder),
-            board: self.board.clone(),
-            metrics: self.metrics.clone(),
-            commands,
-            shutdown: shutdown.clone(),
-        };
+        let parts = self.task_parts(transport, registry, commands, shutdown.clone());
         let task = self.connector.run(self.file.settings_reader(), parts);
         tokio::select! {
             ended = task => ended,
@@ -243,13 +289,8 @@ impl PipelineHost {
         let pipeline = &self.file.pipeline;
         loop {
             self.board.enter(State::Opening);
-            let opened = async {
-                let transport = components::transport(pipeline, &self.file.folder).await?;
-                let registry = components::registry(pipeline, &self.file.folder).await?;
-                Ok((transport, registry))
-            };
             let opened = tokio::select! {
-                opened = opened => opened,
+                opened = self.open_parts() => opened,
                 () = shutdown.requested() => return Ok(None),
             };
             match opened {

@@ -233,7 +233,28 @@ impl Life<'_> {
         }
     }
 
+    /// Something happens in the database while nobody captures it.
+    pub(crate) fn live_unwatched(&mut self) {
+        match self.rng.random_range(0..8) {
+            0..5 => self.write(),
+            5..7 => self.end_transaction(),
+            _ => self.reveal(),
+        }
+    }
+
+    fn do_compare(&mut self) -> Result<(), String> {
+        let fails = !self.calm && self.percent(self.scenario.fault_percent);
+        match self.renewals.act(&self.outlet.committed, fails) {
+            Some((table, Ok(last))) => self.step(Input::Compared { table, last }),
+            Some((table, Err(()))) => self.step(Input::CompareFailed(table)),
+            None => Ok(()),
+        }
+    }
+
     fn do_reply(&mut self) -> Result<(), String> {
+        if self.renewals.is_asked() && (self.replies.is_empty() || self.rng.random()) {
+            return self.do_compare();
+        }
         if self.replies.is_empty() {
             return Ok(());
         }

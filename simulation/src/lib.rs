@@ -11,6 +11,7 @@ pub mod judge;
 pub mod life;
 pub mod moments;
 pub mod outlet;
+mod renewals;
 pub mod scenario;
 pub mod store;
 pub mod sweep;

@@ -8,7 +8,7 @@ use highwater_core::change::{ChunkId, LogItem};
 use highwater_core::connector::{ChunkRequest, ChunkRows};
 use highwater_core::dblog::action::{Action, Outcome};
 use highwater_core::dblog::input::{Control, Input, SnapshotId, SnapshotRows, SnapshotScope};
-use highwater_core::dblog::{CopyState, Engine};
+use highwater_core::dblog::{CopyState, Engine, Renewal};
 use highwater_core::error::Class;
 use highwater_core::position::{MarkId, MarkPlace, ResumePoint};
 use highwater_core::schema::{SchemaFingerprint, TableId};
@@ -20,6 +20,7 @@ use crate::cells;
 use crate::judge;
 use crate::moments::UnorderedCursor;
 use crate::outlet::Outlet;
+use crate::renewals::{Renewals, alive};
 use crate::scenario::{Scenario, Source};
 use crate::store::Store;
 use crate::trace::{self, Trace};
@@ -48,6 +49,8 @@ pub struct Summary {
     pub runs_spilled: u64,
     /// Times that what was remembered was given up.
     pub memory_overflows: u64,
+    /// Deletes of keys that were gone when the log had been lost.
+    pub removed: u64,
 }
 
 #[derive(Debug)]
@@ -81,6 +84,9 @@ pub(crate) struct Life<'a> {
     pub outlet: Outlet,
     pub asked: Vec<Asked>,
     pub store: Store,
+    pub renewals: Renewals,
+    /// Where the log was lost: what had left by then, and where it had begun.
+    pub lost: Option<(usize, u64)>,
     pub replies: Vec<Reply>,
     pub acknowledge: Option<u64>,
     pub shapes: HashMap<TableId, SchemaFingerprint>,
@@ -100,8 +106,14 @@ pub fn live(seed: u64, hook: Hook<'_>) -> Result<Summary, String> {
     let (scenario, rng) = Scenario::draw(seed);
     let source = scenario.source;
     let mut life = Life::begin(scenario, rng, hook);
+    let loses_after = life.scenario.loses_after;
     let lived = (0..life.scenario.steps)
-        .try_for_each(|_| life.unrest())
+        .try_for_each(|step| {
+            if Some(step) == loses_after {
+                life.lose_the_log()?;
+            }
+            life.unrest()
+        })
         .and_then(|()| life.rest());
     lived
         .and_then(|()| life.end())
@@ -126,6 +138,8 @@ impl<'a> Life<'a> {
             outlet: Outlet::default(),
             asked: Vec::new(),
             store: Store::new(scenario.settings.spill_bytes_max),
+            renewals: Renewals::default(),
+            lost: None,
             replies: Vec::new(),
             acknowledge: None,
             shapes: HashMap::new(),
@@ -165,6 +179,7 @@ impl<'a> Life<'a> {
                         change.commit
                     ));
                 }
+                self.renewals.note(&change);
                 self.outlet.emit(change);
             }
             Action::Schema(schema) => {
@@ -190,6 +205,16 @@ impl<'a> Life<'a> {
                 }
             }
             Action::Report(_) => {}
+            Action::Watch(table) => self.renewals.watch(table),
+            Action::Compare { table, ends } => self.renewals.ask(table, ends.first().copied().unwrap_or(0)),
+            Action::Remove { table, position, .. } => {
+                let number = self.database.table_number(&table).ok_or("an unknown table")?;
+                let schema = self.database.tables[number].shape().clone();
+                for delete in self.renewals.remove(&schema, position) {
+                    self.summary.removed += 1;
+                    self.outlet.emit(delete);
+                }
+            }
         }
         Ok(())
     }
@@ -219,6 +244,7 @@ impl<'a> Life<'a> {
         self.outlet.crash();
         self.asked.clear();
         self.store = Store::new(self.scenario.settings.spill_bytes_max);
+        self.renewals = Renewals::default();
         self.replies.clear();
         self.acknowledge = None;
         self.shapes.clear();
@@ -243,6 +269,33 @@ impl<'a> Life<'a> {
             .map(|p| p.snapshot)
             .collect();
         self.step(Input::Retry)
+    }
+
+    /// The process dies, and the source forgets its log. The database goes on; then a person decides to begin anew.
+    fn lose_the_log(&mut self) -> Result<(), String> {
+        if self.outlet.checkpoint.is_none() {
+            return Ok(());
+        }
+        self.crash()?;
+        for _ in 0..self.rng.random_range(0..12) {
+            self.live_unwatched();
+        }
+        self.settle_transactions();
+        let (ends, start) = (self.outlet.committed.len(), self.database.end());
+        self.lost = Some((ends, self.log_start));
+        self.log_start = start;
+        self.database.acknowledged = start;
+        let tables = self.database.tables.iter().filter(|table| !table.dropped);
+        let renewals = tables.map(|table| Renewal::new(table.name().clone(), vec![ends as u64]));
+        let renewals = renewals.collect();
+        // What the engine did since the crash never happened.
+        self.outlet.crash();
+        self.crash()?;
+        self.outlet.crash();
+        self.engine.begin_anew(ResumePoint::at(ModelPosition(start)), renewals);
+        self.step(Input::CheckpointDue)?;
+        self.outlet.commit();
+        self.crash()
     }
 
     /// Adds up what the engine that ends did.
@@ -286,7 +339,13 @@ impl<'a> Life<'a> {
             .progress()
             .iter()
             .any(|p| matches!(p.state, CopyState::Running | CopyState::Paused));
+        let is_there = |renewal: &Renewal| {
+            let number = self.database.table_number(&renewal.table);
+            number.is_some_and(|number| !self.database.tables[number].dropped)
+        };
         let waiting = !self.asked.is_empty()
+            || self.renewals.is_asked()
+            || self.engine.renewals().iter().any(is_there)
             || self.store.is_asked()
             || !self.replies.is_empty()
             || self.outlet.is_asked()
@@ -327,13 +386,12 @@ impl<'a> Life<'a> {
         if self.scenario.source == Source::WriteTimes {
             cells::judge(&self.database, self.log_start, &self.outlet.committed)?;
         } else {
-            judge::judge(
-                &self.database,
-                &self.scenario,
-                self.log_start,
-                &self.outlet.committed,
-                copied,
-            )?;
+            let committed = &self.outlet.committed;
+            let (ends, log_start) = self.lost.unwrap_or((0, self.log_start));
+            let (before, since) = committed.split_at(ends);
+            judge::judge_part(&self.database, &self.scenario, log_start, before)?;
+            judge::judge(&self.database, &self.scenario, self.log_start, since, copied)?;
+            self.nothing_is_left()?;
         }
         self.count();
         self.trace.number(self.database.end());
@@ -342,6 +400,28 @@ impl<'a> Life<'a> {
             events: self.outlet.committed.len() as u64,
             ..self.summary
         })
+    }
+}
+
+impl Life<'_> {
+    /// Of a key that is gone no reader has a row, wherever the log was lost.
+    fn nothing_is_left(&self) -> Result<(), String> {
+        if self.lost.is_none() {
+            return Ok(());
+        }
+        let alive = alive(&self.outlet.committed);
+        for table in self.database.tables.iter().filter(|table| !table.dropped) {
+            let have = alive.get(table.name()).map_or(0, std::collections::BTreeSet::len);
+            let last = table.rows.values().filter_map(|versions| versions.last());
+            let rows = last.filter(|version| version.row.is_some()).count();
+            if have != rows {
+                return Err(format!(
+                    "readers have {have} rows of {}, the table has {rows}",
+                    table.name()
+                ));
+            }
+        }
+        Ok(())
     }
 }
 

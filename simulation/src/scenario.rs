@@ -84,6 +84,8 @@ pub struct Scenario {
     pub fault_percent: u32,
     /// Of 100 writes of a row, how many leave the large column alone.
     pub partial_percent: u32,
+    /// After how many steps the source forgets its log, if it does.
+    pub loses_after: Option<u32>,
     /// The engine's limits.
     pub settings: EngineSettings,
 }
@@ -102,11 +104,13 @@ impl Scenario {
             _ => Source::Moments,
         };
         let settings = limits(source, &mut rng);
-        let scenario = Scenario {
+        let loses = source.reconcile() == Reconcile::Window && seed.is_multiple_of(3);
+        let mut scenario = Scenario {
             source,
             tables: rng.random_range(1..=2),
             ids: rng.random_range(3..=9),
             steps: pick(&mut rng, &[40, 90, 160]),
+            loses_after: None,
             invisible_percent: if source.delays_visibility() {
                 pick(&mut rng, &[0, 30, 60])
             } else {
@@ -122,6 +126,7 @@ impl Scenario {
             },
             settings,
         };
+        scenario.loses_after = loses.then_some(scenario.steps / 2);
         (scenario, rng)
     }
 }

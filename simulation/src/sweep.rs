@@ -23,6 +23,8 @@ pub struct Totals {
     pub runs_spilled: u64,
     /// Times that what was remembered was given up.
     pub memory_overflows: u64,
+    /// Deletes of keys that were gone when the log had been lost.
+    pub removed: u64,
 }
 
 /// A life that went wrong.
@@ -81,6 +83,7 @@ impl Totals {
         self.repairs += summary.repairs;
         self.runs_spilled += summary.runs_spilled;
         self.memory_overflows += summary.memory_overflows;
+        self.removed += summary.removed;
     }
 
     fn merge(&mut self, other: &Totals) {
@@ -91,5 +94,6 @@ impl Totals {
         self.repairs += other.repairs;
         self.runs_spilled += other.runs_spilled;
         self.memory_overflows += other.memory_overflows;
+        self.removed += other.removed;
     }
 }

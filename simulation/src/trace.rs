@@ -86,6 +86,15 @@ impl Trace {
                 self.number(*outcome as u64);
             }
             Action::Report(report) => self.bytes(report.code.as_bytes()),
+            Action::Watch(table) => self.bytes(table.table.as_bytes()),
+            Action::Compare { table, ends } => {
+                self.bytes(table.table.as_bytes());
+                ends.iter().for_each(|end| self.number(*end));
+            }
+            Action::Remove { position, last, .. } => {
+                self.number(position.0);
+                self.number(u64::from(*last));
+            }
         }
     }
 }

@@ -71,3 +71,8 @@ fn a_checkpoint_that_forgets_what_may_be_invisible_is_noticed() {
 fn a_checkpoint_that_counts_open_windows_as_read_is_noticed() {
     first_failure(Mutation::OpenWindowInCheckpoint);
 }
+
+#[test]
+fn an_event_that_leaves_unwatched_before_keys_are_compared_is_noticed() {
+    first_failure(Mutation::WatchBeforeCompare);
+}

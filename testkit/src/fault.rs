@@ -147,6 +147,10 @@ impl<C: SourceConnector> SourceConnector for Faulty<C> {
         Ok(Faulty::new(inner, self.plan.clone()))
     }
 
+    async fn begin_anew(&self, lost: &ResumePoint<C::Position>) -> Result<()> {
+        self.inner.begin_anew(lost).await
+    }
+
     async fn open_chunks(&self) -> Result<Self::Chunks> {
         let inner = self
             .plan

@@ -17,7 +17,7 @@ use crate::replication_connection::ReplicationConnection;
 use crate::selection::Selection;
 use crate::server_choice::{self, Server};
 use crate::settings::Settings;
-use crate::slot::{self, check_history, check_slot, read_slot};
+use crate::slot::{self, SlotAnew, check_history, check_slot, read_slot};
 use crate::source_block::PgSourceBlock;
 use crate::stream_settings::{StreamOptions, Streaming};
 use crate::watermark::PgWatermarkWriter;
@@ -230,6 +230,20 @@ impl SourceConnector for PostgresConnector {
         Ok(PgLogReader::new(stream, catalog, settings, selection, start, xids, run)
             .await
             .of_standby(in_recovery))
+    }
+
+    async fn begin_anew(&self, lost: &ResumePoint<PgPosition>) -> Result<()> {
+        let (server, captured) = self.choose("highwater log catalog").await?;
+        let (mut catalog, settings) = (server.queries, captured.settings);
+        // Before the slot, as when the log is opened.
+        ensure_publication(&mut catalog, &settings, &self.selection).await?;
+        let mut replication = ReplicationConnection::open(&settings).await?;
+        let anew = SlotAnew {
+            options: self.slot_options(),
+            in_recovery: captured.in_recovery,
+            lost: lost.position.0,
+        };
+        anew.make(&mut catalog, &mut replication, &settings).await
     }
 
     async fn open_chunks(&self) -> Result<PgChunkReader> {

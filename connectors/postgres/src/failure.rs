@@ -149,6 +149,7 @@ fn remedy(server: &ServerError) -> Option<&'static str> {
         OBJECT_NOT_IN_PREREQUISITE_STATE if server.message.contains("wal_level") => {
             "set `wal_level = logical` (ALTER SYSTEM SET wal_level = logical) and restart the server"
         }
+        "58P01" => crate::slot::GO_ON,
         "53300" => "raise `max_connections`, or `max_wal_senders` for the log, or end other sessions",
         "53400" => "raise `max_replication_slots`, or drop a slot that nobody uses",
         _ => return None,

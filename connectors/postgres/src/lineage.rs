@@ -211,8 +211,9 @@ fn lost(what: String, position: Lsn) -> Error {
     Error::new(ErrorKind::PositionLost, what)
         .with("checkpoint", position)
         .with_fix(
-            "name the server in `host` or `hosts` that the checkpoint is of; if it is gone, topics and server have parted: copy \
-             every table anew by giving the pipeline a new `name` (set `topics.prefix` to the old one to keep the topics)",
+            "name the server in `host` or `hosts` that the checkpoint is of; if it is gone, topics and server have parted: \
+             to go on, run `highwater renew` with the pipeline's file: the next run copies every table again and sends a \
+             delete for each row that is gone",
         )
 }
 

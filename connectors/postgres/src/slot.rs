@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The replication slot: the server's memory of how far this connector is.
 
-use crate::catalog_row::CatalogRow;
+use crate::catalog_row::{CatalogRow, FullXid, only_row};
 use crate::protocol::Lsn;
+use crate::protocol::quoting::quote_literal;
+use crate::protocol::replication::SlotOptions;
 use crate::query_connection::QueryConnection;
+use crate::replication_connection::ReplicationConnection;
 use crate::settings::Settings;
 use highwater_core::{Class, Error, ErrorKind, Result};
+use std::time::Duration;
 use tokio_postgres::types::Type;
 
 /// A slot as the server has it.
@@ -155,17 +159,96 @@ pub fn check_history(slot: Option<&SlotFacts>, from: Lsn, name: &str) -> Result<
 }
 
 fn lost(name: &str, why: &str) -> Error {
-    Error::new(ErrorKind::PositionLost, format!("replication slot \"{name}\": {why}")).with_fix(
-        "changes since the checkpoint may be missing: copy every table anew by giving the pipeline a new `name`, which has \
-         no checkpoint yet (drop the slot first, and set `topics.prefix` to the old one to keep the topics)",
-    )
+    Error::new(ErrorKind::PositionLost, format!("replication slot \"{name}\": {why}")).with_fix(GO_ON)
+}
+
+/// What a person can do about a lost position.
+pub const GO_ON: &str = "changes since the checkpoint may be missing; to go on, run `highwater renew` with the pipeline's \
+                         file: the next run copies every table again and sends a delete for each row that is gone";
+
+/// A slot that is to be made anew, so that a log opened without a checkpoint begins here.
+#[derive(Debug, Clone, Copy)]
+pub struct SlotAnew {
+    /// What it is created with.
+    pub options: SlotOptions,
+    /// Whether the server is a standby.
+    pub in_recovery: bool,
+    /// The position that is given up.
+    pub lost: Lsn,
+}
+
+impl SlotAnew {
+    /// Drops the slot that there is and creates it. One that is not ours is left alone; one that the settings do not let us
+    /// create is taken as it is if it lies behind what is lost.
+    pub async fn make(
+        self,
+        catalog: &mut QueryConnection,
+        replication: &mut ReplicationConnection,
+        settings: &Settings,
+    ) -> Result<()> {
+        let name = &settings.slot.name;
+        let slot = read_slot(catalog, name).await?;
+        let mut is_lost = false;
+        match slot.as_ref().map(|slot| check_slot(slot, settings)) {
+            Some(Err(error)) if error.kind() == ErrorKind::PositionLost => is_lost = true,
+            Some(checked) => checked?,
+            None => {}
+        }
+        if settings.slot.create {
+            if slot.is_some() {
+                replication.drop_slot(name).await?;
+                tracing::info!(slot = %name, "replication slot dropped");
+            }
+            let position = replication.create_slot(name, self.options, self.in_recovery).await?;
+            tracing::info!(slot = %name, %position, "replication slot created");
+        } else if is_lost || slot.as_ref().is_none_or(|slot| slot.confirmed_flush <= Some(self.lost)) {
+            return Err(must_be_made(name, slot.is_some()));
+        }
+        await_visible(catalog).await
+    }
+}
+
+fn must_be_made(name: &str, exists: bool) -> Error {
+    let drop = match exists {
+        true => format!("SELECT pg_drop_replication_slot({}); ", quote_literal(name)),
+        false => String::new(),
+    };
+    let what = format!("replication slot \"{name}\" must be made anew, and `slot.create` is false");
+    let fix = format!("run `{drop}{}`, then this command again", create_statement(name));
+    Error::new(ErrorKind::Unsuitable, what).with_fix(fix)
+}
+
+/// Waits for every transaction that runs now. One whose commit stands in the log before the slot may be invisible to
+/// others for a while yet (it waits for a synchronous standby), and the log will not bring it: a row of it that a copy did
+/// not see would be taken for gone.
+async fn await_visible(catalog: &mut QueryConnection) -> Result<()> {
+    let bound = snapshot_bound(catalog, "xmax").await?;
+    let mut told = false;
+    while snapshot_bound(catalog, "xmin").await? < bound {
+        if !std::mem::replace(&mut told, true) {
+            tracing::info!("waiting for transactions that run now to end");
+        }
+        tokio::time::sleep(VISIBLE_POLL).await;
+    }
+    Ok(())
+}
+
+/// How often it is looked whether transactions have ended.
+const VISIBLE_POLL: Duration = Duration::from_millis(100);
+
+/// The oldest transaction that runs, or the next one to begin.
+async fn snapshot_bound(catalog: &mut QueryConnection, which: &str) -> Result<u64> {
+    let sql = format!("SELECT pg_catalog.pg_snapshot_{which}(pg_catalog.pg_current_snapshot())");
+    let what = "reading which transactions run";
+    let row = only_row(catalog.query(&sql, &[], what).await?, what)?;
+    Ok(row.column::<FullXid>(0)?.0)
 }
 
 /// The statement that creates the slot, for people.
 pub fn create_statement(name: &str) -> String {
     format!(
         "SELECT pg_create_logical_replication_slot({}, 'pgoutput')",
-        crate::protocol::quoting::quote_literal(name)
+        quote_literal(name)
     )
 }
 

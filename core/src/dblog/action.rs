@@ -78,6 +78,27 @@ pub enum Action<P> {
     },
     /// Something that a person should see.
     Report(Report),
+    /// A table whose log was lost is copied: take note of every key that leaves from here on ([`crate::dblog::Renewal`]).
+    Watch(TableName),
+    /// Everything that left before [`Action::Watch`] is durable: find the keys that the table's topic had alive before
+    /// `ends` and has no record of since; then tell [`crate::dblog::input::Input::Compared`], or
+    /// [`crate::dblog::input::Input::CompareFailed`].
+    Compare {
+        /// The table.
+        table: TableName,
+        /// Per partition of its topic, where what is new begins.
+        ends: Vec<u64>,
+    },
+    /// Of the keys that were told of by [`crate::dblog::input::Input::Compared`], those that did not leave since
+    /// [`Action::Watch`] are gone: send a delete for each.
+    Remove {
+        /// The table.
+        table: TableName,
+        /// The position at which they are gone.
+        position: P,
+        /// Whether the table is right with it.
+        last: bool,
+    },
 }
 
 /// How a snapshot ended.

@@ -3,7 +3,8 @@
 //!
 //! In it: the resume point with the place inside a split transaction and the lineage; what snapshots have left to read (an open window
 //! counts as unread, a finished chunk does not); keys that wait for repair; forwarded transactions that may be invisible;
-//! for `AsOf` without marks, keys that changed after the resume point; the next numbers. Not in it: windows, rows, marks (they belong
+//! for `AsOf` without marks, keys that changed after the resume point; tables whose log was lost; the next numbers. Not in it:
+//! windows, rows, marks (they belong
 //! to a run), limits (they are settings).
 
 use std::collections::HashSet;
@@ -19,15 +20,16 @@ use crate::dblog::engine::Engine;
 use crate::dblog::forwarded::Forwarded;
 use crate::dblog::input::SnapshotId;
 use crate::dblog::mutation::Mutation;
+use crate::dblog::renewal::Renewal;
 use crate::dblog::settings::EngineSettings;
 use crate::dblog::window::{Part, Segment};
 use crate::error::{Error, ErrorKind, Result};
 use crate::position::{InsideTransaction, Lineage, Position, ResumePoint, TransactionId};
 use crate::schema::Key;
 
-/// The form written by this release. Version 1, which says nothing of what a copy's keys mean, and version 2, which knows no
-/// lineage, are read too.
-pub const CHECKPOINT_VERSION: u32 = 3;
+/// The form written by this release. Version 1, which says nothing of what a copy's keys mean, version 2, which knows no
+/// lineage, and version 3, which says nothing of tables whose log was lost, are read too.
+pub const CHECKPOINT_VERSION: u32 = 4;
 
 pub(super) fn save<P: Position>(engine: &Engine<P>) -> Checkpoint {
     let mut out = Writer::default();
@@ -40,6 +42,11 @@ pub(super) fn save<P: Position>(engine: &Engine<P>) -> Checkpoint {
     out.list(engine.known.iter(), |out, table| out.table(table));
     out.list(engine.copies.iter(), |out, copy| write_copy(out, engine, copy));
     write_remembered(&mut out, engine);
+    out.list(engine.renewals.iter(), |out, renewal| {
+        out.table(&renewal.table);
+        out.list(renewal.ends.iter(), |out, end| out.number(*end));
+        out.flag(renewal.copied);
+    });
     Checkpoint {
         connector: engine.kind.clone(),
         version: CHECKPOINT_VERSION,
@@ -73,6 +80,11 @@ pub(super) fn restore<P: Position>(
         engine.copies.push(copy);
     }
     read_remembered(&mut input, &mut engine)?;
+    if checkpoint.version >= 4 {
+        engine.renewals = input.list(read_renewal)?;
+        engine.copy_renewed();
+        engine.dirty |= engine.renewals.iter().any(|renewal| renewal.copied);
+    }
     input.finish()?;
     Ok(engine)
 }
@@ -241,6 +253,14 @@ fn read_copy<P: Position>(input: &mut Reader<'_>, engine: &mut Engine<P>, versio
         sizer: ChunkSizer::new(&engine.settings),
         counts,
     })
+}
+
+fn read_renewal(input: &mut Reader<'_>) -> Result<Renewal> {
+    let table = input.table()?;
+    let ends = input.list(Reader::number)?;
+    let mut renewal = Renewal::new(table, ends);
+    renewal.copied = input.flag()?;
+    Ok(renewal)
 }
 
 fn write_remembered<P: Position>(out: &mut Writer, engine: &Engine<P>) {

@@ -15,6 +15,7 @@ use crate::dblog::forwarded::Forwarded;
 use crate::dblog::input::Input;
 use crate::dblog::mutation::{Mutated, Mutation};
 use crate::dblog::remembered::Remembered;
+use crate::dblog::renewal::Renewal;
 use crate::dblog::settings::{AsOfFallback, EngineSettings};
 use crate::dblog::shapes::ShapeId;
 use crate::dblog::spilled::Spilled;
@@ -87,6 +88,7 @@ pub struct Engine<P> {
     /// The source has enough to do: no window begins.
     pub(super) spared: bool,
     pub(super) quiet: bool,
+    pub(super) renewals: Vec<Renewal>,
     // The other two ways.
     pub(super) remembered: Remembered<P>,
     pub(super) spilled: Spilled<P>,
@@ -136,6 +138,7 @@ impl<P: Position> Engine<P> {
             turn: 0,
             spared: false,
             quiet: reconcile == Reconcile::Window,
+            renewals: Vec::new(),
             remembered: Remembered::new(position.clone(), settings.remembered_keys_max),
             spilled: Spilled::new(),
             newest_commit: position,
@@ -254,6 +257,8 @@ impl<P: Position> Engine<P> {
             Input::Spilled(run) => self.spilled(run),
             Input::Recalled { chunk, entries } => self.recalled(chunk, &entries, actions),
             Input::SpillFailed { message } => self.spill_failed(&message, actions),
+            Input::Compared { table, last } => self.compared(&table, last, actions),
+            Input::CompareFailed(table) => self.compare_failed(&table),
             Input::CheckpointDue => self.checkpoint_due(actions)?,
             Input::CheckpointSaved(id) => self.checkpoint_saved(id, actions)?,
         }
@@ -322,6 +327,7 @@ impl<P: Position> Engine<P> {
         }
         let id = CheckpointId(self.next_checkpoint);
         self.next_checkpoint += 1;
+        self.watch(id, actions);
         actions.push(Action::SaveCheckpoint {
             id,
             checkpoint: checkpoint_codec::save(self),
@@ -350,6 +356,7 @@ impl<P: Position> Engine<P> {
             self.acknowledged = Some(position.clone());
             actions.push(Action::Acknowledge(position));
         }
+        self.compare(id, actions);
         Ok(())
     }
 

@@ -133,6 +133,17 @@ pub enum Input<P> {
         /// For reports; no values.
         message: String,
     },
+    /// Keys that a table's topic had and has no record of since were found, and wait at the driver's
+    /// ([`crate::dblog::action::Action::Compare`]). Answered by [`crate::dblog::action::Action::Remove`], which comes before
+    /// the next of these.
+    Compared {
+        /// The table.
+        table: TableName,
+        /// Whether there are no more.
+        last: bool,
+    },
+    /// A topic could not be read, or more left than could be watched; tried again by a new [`Input::Retry`].
+    CompareFailed(TableName),
     /// Enough was emitted (bytes, rows or time) to be committed: save a checkpoint now, inside a transaction if need be.
     CheckpointDue,
     /// That checkpoint and every event emitted before it are durable.

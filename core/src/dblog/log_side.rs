@@ -30,6 +30,9 @@ impl<P: Position> Engine<P> {
             LogItem::Watermark { mark, position } => self.mark_seen(mark, position, actions),
             LogItem::Change(change) => self.change(change, actions),
         }
+        if !self.renewals.is_empty() {
+            self.remove_due(actions);
+        }
         self.update_quiet();
     }
 

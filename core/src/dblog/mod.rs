@@ -60,6 +60,11 @@
 //! open window is left to read, a closed one is not. Inside a transaction it names the last change by its ordinal, counted
 //! by the log's reader before any filter; after a restart the transaction is delivered again and skipped up to there.
 //! The source is acknowledged only when a checkpoint is durable, up to that checkpoint's position between transactions.
+//!
+//! # A log that is lost
+//!
+//! Where the source no longer has what follows the checkpoint, [`Engine::begin_anew`] takes another start: every table is
+//! copied whole, and keys that are downstream and no longer in the source are removed. See `renewal.rs`.
 
 pub mod action;
 mod as_of_side;
@@ -80,6 +85,7 @@ pub mod mutation;
 #[cfg(not(feature = "mutations"))]
 mod mutation;
 mod remembered;
+mod renewal;
 mod requests;
 mod row_index;
 pub mod settings;
@@ -89,4 +95,5 @@ mod window;
 
 pub use copy::{CopyState, SnapshotProgress};
 pub use engine::{Engine, EngineCounters};
+pub use renewal::Renewal;
 pub use settings::{AsOfFallback, EngineSettings};

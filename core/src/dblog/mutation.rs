@@ -26,12 +26,14 @@ pub enum Mutation {
     ForwardedInCheckpoint,
     /// A checkpoint counts open windows as read.
     OpenWindowInCheckpoint,
+    /// What leaves between a renewal's checkpoint and its comparison is not watched.
+    WatchBeforeCompare,
 }
 
 impl Mutation {
     /// Every mutation.
     #[cfg(feature = "mutations")]
-    pub const ALL: [Mutation; 11] = [
+    pub const ALL: [Mutation; 12] = [
         Mutation::WindowRule,
         Mutation::ReadViewCheck,
         Mutation::CheckpointBeforeAcknowledge,
@@ -43,6 +45,7 @@ impl Mutation {
         Mutation::DeletionOfMany,
         Mutation::ForwardedInCheckpoint,
         Mutation::OpenWindowInCheckpoint,
+        Mutation::WatchBeforeCompare,
     ];
 }
 

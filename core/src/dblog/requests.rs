@@ -80,7 +80,7 @@ impl<P: Position> Engine<P> {
         }
     }
 
-    fn add_copy(&mut self, snapshot: SnapshotId, scope: SnapshotScope, first: bool) {
+    pub(super) fn add_copy(&mut self, snapshot: SnapshotId, scope: SnapshotScope, first: bool) {
         let slot = self.slot(&scope.table);
         let mut copy = self.new_copy(snapshot, slot, first);
         match scope.rows {
@@ -288,6 +288,7 @@ impl<P: Position> Engine<P> {
 
     /// Copies that have nothing left are over; a snapshot is done when all of its copies are.
     pub(super) fn end_copies(&mut self, actions: &mut Vec<Action<P>>) {
+        let mut copied = Vec::new();
         for copy in &mut self.copies {
             let open = self
                 .windows
@@ -295,8 +296,10 @@ impl<P: Position> Engine<P> {
                 .any(|w| w.snapshot == copy.snapshot && w.slot == copy.slot);
             if !copy.is_over() && copy.is_drained() && !open {
                 copy.state = CopyState::Completed;
+                copied.extend(copy.whole.then(|| copy.table.clone()));
             }
         }
+        copied.iter().for_each(|table| self.copied_whole(table));
         let mut at = 0;
         while let Some(copy) = self.copies.get(at) {
             let snapshot = copy.snapshot;

@@ -10,7 +10,7 @@ use highwater_core::checkpoint::{Checkpoint, CheckpointId};
 use highwater_core::connector::{ChunkRows, ChunkScope, Reconcile};
 use highwater_core::dblog::action::Action;
 use highwater_core::dblog::input::{Control, Input, SnapshotId, SnapshotRows, SnapshotScope};
-use highwater_core::dblog::{AsOfFallback, Engine, EngineSettings};
+use highwater_core::dblog::{AsOfFallback, Engine, EngineSettings, Renewal};
 use highwater_core::error::Class;
 use highwater_core::image::{Cell, CellRef, RowImage, RowImageBuilder};
 use highwater_core::position::{
@@ -241,6 +241,10 @@ impl Stage {
                 windows_max: number(max)? as u32,
             })),
             ["crash"] => self.crash(),
+            ["lost", start, ends @ ..] => self.lose_the_log(number(start)?, ends),
+            ["compared"] => self.compared(false),
+            ["compared", "last"] => self.compared(true),
+            ["compare", "failed"] => self.step(Input::CompareFailed(TableName::new("public", &self.name))),
             _ => Err("an unknown line".to_owned()),
         }
     }
@@ -288,6 +292,20 @@ impl Stage {
             format!(", {} changes into transaction {}", inside.ordinal, inside.transaction)
         });
         Ok(vec![format!("resumes after {}{inside}", resume.position)])
+    }
+
+    /// The process begins anew with a log that starts elsewhere.
+    fn lose_the_log(&mut self, start: u64, ends: &[&str]) -> Answer {
+        self.crash()?;
+        let ends = ends.iter().map(|end| number(end)).collect::<Result<_, _>>()?;
+        let renewal = Renewal::new(TableName::new("public", &self.name), ends);
+        self.engine.begin_anew(ResumePoint::at(At(start)), vec![renewal]);
+        Ok(vec![format!("resumes after {}", self.engine.resume_point().position)])
+    }
+
+    fn compared(&mut self, last: bool) -> Answer {
+        let table = TableName::new("public", &self.name);
+        self.step(Input::Compared { table, last })
     }
 
     fn change(&mut self, words: &[&str]) -> Answer {
@@ -443,6 +461,12 @@ impl Stage {
             ),
             Action::Done { snapshot, outcome } => format!("snapshot {} done: {outcome:?}", snapshot.0),
             Action::Report(report) => format!("report {}", report.code),
+            Action::Watch(_) => "watch what leaves".to_owned(),
+            Action::Compare { ends, .. } => format!("compare keys before {ends:?} with those since"),
+            Action::Remove { position, last, .. } => {
+                let last = if last { ", the last" } else { "" };
+                format!("remove the keys that are gone at {position}{last}")
+            }
         }
     }
 }
@@ -484,6 +508,7 @@ fn tell_change(change: &Change<At>) -> String {
         (Op::Truncate, _) => "emit truncate".to_owned(),
         (Op::Delete, _) => format!("emit delete {}", change.key().as_ref().map(id_of).unwrap_or_default()),
         (_, Capture::Chunk(_)) => format!("emit row {}", row.unwrap_or_default()),
+        (_, Capture::Renewal) => "emit nothing: deletes are the driver's".to_owned(),
         (_, Capture::Repair(_)) => format!("emit repaired row {}", row.unwrap_or_default()),
         (op, Capture::Log) => {
             let verb = if op == Op::Create { "insert" } else { "update" };

@@ -68,13 +68,13 @@ pub enum Outcome {
 ///   the record's [`UNCHANGED_HEADER`] names it. The same goes for columns that an `after` image lacks altogether.
 /// - A column that a `before` image lacks (most have the key only) is null, or zero where the column is NOT NULL.
 pub struct Encoder<P> {
-    settings: EncoderSettings,
-    source: Arc<dyn SourceBlock<P>>,
+    pub(super) settings: EncoderSettings,
+    pub(super) source: Arc<dyn SourceBlock<P>>,
     registry: Arc<dyn SchemaRegistry>,
     clock: Arc<dyn Clock>,
-    plans: Vec<Plan>,
+    pub(super) plans: Vec<Plan>,
     /// Places in `plans`; consecutive changes are mostly of one shape, so the last is tried first.
-    index: HashMap<SchemaFingerprint, usize>,
+    pub(super) index: HashMap<SchemaFingerprint, usize>,
     last: Option<(SchemaFingerprint, usize)>,
     /// Where the next plan goes once there are `PLANS_MAX`.
     replace: usize,
@@ -83,13 +83,13 @@ pub struct Encoder<P> {
     topics: HashMap<TableName, Arc<str>>,
     /// Which table a prepared topic belongs to.
     owners: HashMap<Arc<str>, TableName>,
-    scratch: Scratch,
+    pub(super) scratch: Scratch,
 }
 
 /// Buffers that live from record to record.
 #[derive(Default)]
-struct Scratch {
-    repeated: Repeated,
+pub(super) struct Scratch {
+    pub(super) repeated: Repeated,
     old_key: Vec<u8>,
     new_key: Vec<u8>,
     first: Vec<u8>,
@@ -268,7 +268,7 @@ impl<P> Encoder<P> {
     }
 
     #[inline]
-    fn find(&mut self, fingerprint: SchemaFingerprint) -> Option<usize> {
+    pub(super) fn find(&mut self, fingerprint: SchemaFingerprint) -> Option<usize> {
         match self.last {
             Some((last, at)) if last == fingerprint => Some(at),
             _ => {
@@ -341,6 +341,7 @@ impl<P> Encoder<P> {
                     before: before.as_ref(),
                     after: Some(after),
                     fill: before.as_ref(),
+                    stored: None,
                 };
                 let headers = unchanged_header(plan, after, before.as_ref());
                 out.push_with(

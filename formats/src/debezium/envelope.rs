@@ -9,6 +9,7 @@ use highwater_core::value::ValueWriter;
 use super::plan::{Fail, Plan, op_index};
 use super::repeated::{Repeated, SourceParts};
 use super::slot::{Notation, SlotRow, SlotWriter};
+use super::stored_key::StoredKey;
 
 /// The rows that an envelope shows.
 #[derive(Clone, Copy, Default)]
@@ -17,6 +18,8 @@ pub(crate) struct Images<'a> {
     pub(crate) after: Option<&'a RowImage>,
     /// Where columns come from that `after` leaves out.
     pub(crate) fill: Option<&'a RowImage>,
+    /// The key of the row before, where nothing else is known of it.
+    pub(crate) stored: Option<&'a StoredKey<'a>>,
 }
 
 /// A change on its way into a record.
@@ -42,9 +45,10 @@ impl<P> Envelope<'_, P> {
         let (plan, parts) = (self.plan, &self.plan.envelope);
         let mut writer = N::Writer::new(out);
         writer.raw(&parts.open);
-        match images.before {
-            Some(before) => plan.row.write_before(before, &mut writer)?,
-            None => writer.raw(&parts.no_image),
+        match (images.before, images.stored) {
+            (Some(before), _) => plan.row.write_before(before, &mut writer)?,
+            (None, Some(key)) => plan.row.write_stored::<N, _>(key, &mut writer),
+            (None, None) => writer.raw(&parts.no_image),
         }
         writer.raw(&parts.between);
         match images.after {

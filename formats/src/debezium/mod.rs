@@ -14,6 +14,7 @@ mod prepare;
 mod repeated;
 pub mod settings;
 pub(crate) mod slot;
+pub mod stored_key;
 pub mod topic;
 mod value_schema;
 mod zero;

@@ -22,5 +22,6 @@ mod flow_wire;
 mod kill;
 mod kill_zombie;
 mod kind;
+mod renewal;
 mod scene;
 mod workload_journal;

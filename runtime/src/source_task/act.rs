@@ -75,12 +75,19 @@ impl<C: SourceConnector> Capture<C> {
     fn encode(&mut self, change: &Change<C::Position>) -> Result<Encoded> {
         let encoder = &mut self.encoder;
         let batch = self.outbox.batch(change.table(), || encoder.topic(&change.schema.name));
-        let before = batch.bytes();
+        let (before, count) = (batch.bytes(), batch.len());
         let outcome = encoder.encode_at(change, self.encoding_at_us, batch)?;
         if outcome == Outcome::Prepare {
             return Ok(Encoded::Unprepared);
         }
         let bytes = batch.bytes() - before;
+        if let Some(renewing) = self
+            .renewing
+            .as_mut()
+            .filter(|renewing| renewing.watches(&change.schema))
+        {
+            renewing.note(batch, count);
+        }
         self.observed.event(change.op, &change.schema, bytes);
         if change.capture == Origin::Log {
             self.observed.source_time_us = change.source_time_us;
@@ -93,7 +100,7 @@ impl<C: SourceConnector> Capture<C> {
     }
 
     /// Registers a shape and makes its topic, before the first event that follows it.
-    async fn prepare(&mut self, schema: &Arc<TableSchema>) -> Result<()> {
+    pub(super) async fn prepare(&mut self, schema: &Arc<TableSchema>) -> Result<()> {
         let topic = self.encoder.topic(&schema.name);
         if !self.topics.contains(&topic) {
             let spec = TopicSpec {
@@ -114,6 +121,9 @@ impl<C: SourceConnector> Capture<C> {
             Action::Schema(schema) => {
                 if !self.encoder.is_prepared(&schema) {
                     self.prepare(&schema).await?;
+                }
+                if !self.engine.renewals().is_empty() {
+                    self.shapes.insert(schema.name.clone(), schema);
                 }
             }
             Action::WriteMark { mark, chunk } => {
@@ -150,6 +160,12 @@ impl<C: SourceConnector> Capture<C> {
                 }
             }
             Action::Report(report) => self.report(&report),
+            Action::Watch(table) => self.watch(table).await?,
+            Action::Compare { table, ends } => self.compare(table, ends),
+            Action::Remove { table, position, last } => {
+                reach(Phase::Renewal);
+                self.remove(table, position, last).await?;
+            }
         }
         Ok(())
     }

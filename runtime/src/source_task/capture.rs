@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The first stage: waits for whatever comes next and tells the engine.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use highwater_core::connector::{Catalog, LogReader, SourceConnector};
 use highwater_core::dblog::action::Action;
 use highwater_core::dblog::engine::Engine;
 use highwater_core::dblog::input::{Control, Input};
-use highwater_core::schema::TableName;
+use highwater_core::schema::{TableName, TableSchema};
 use highwater_core::transport::Transport;
 use highwater_core::{Class, Error, ErrorKind, Result};
 use highwater_formats::Encoder;
@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::observe::Observed;
 use super::outbox::Outbox;
 use super::pace::Pace;
+use super::renewing::Renewing;
 use super::workers::{Done, Workers};
 use super::{Command, MakeConnector, SourceTask, TaskSettings, certificates_topic};
 use crate::crash_points::{Phase, reach};
@@ -78,12 +79,19 @@ pub(super) struct Capture<C: SourceConnector> {
     pub(super) refused: Option<Error>,
     /// Snapshots begun since an order came that asks for their numbers.
     pub(super) started: Option<Vec<u64>>,
+    /// The table whose keys are compared.
+    pub(super) renewing: Option<Renewing>,
+    pub(super) next_comparison: u64,
+    /// A table that cannot be compared now.
+    pub(super) uncompared: Option<TableName>,
+    /// The shapes that events of tables follow now, while any table is to be compared.
+    pub(super) shapes: HashMap<TableName, Arc<TableSchema>>,
     saved: mpsc::Receiver<CheckpointId>,
     began: Instant,
     next_tick: Instant,
     next_horizon: Instant,
-    retry_at: Option<Instant>,
-    retry_wait: Duration,
+    pub(super) retry_at: Option<Instant>,
+    pub(super) retry_wait: Duration,
     log_moved: bool,
     resumed: bool,
 }
@@ -124,6 +132,10 @@ impl<C: SourceConnector> Capture<C> {
             cutting: BTreeSet::new(),
             refused: None,
             started: None,
+            renewing: None,
+            next_comparison: 1,
+            uncompared: None,
+            shapes: HashMap::new(),
             saved: parts.saved,
             began: now,
             next_tick: now + TICK,
@@ -227,7 +239,12 @@ impl<C: SourceConnector> Capture<C> {
     async fn worker_done(&mut self, done: Done<C::Position>) -> Result<()> {
         if !matches!(
             done,
-            Done::Failed { .. } | Done::Horizon(_) | Done::Spilled(_) | Done::Recalled { .. } | Done::SpillFailed(_)
+            Done::Failed { .. }
+                | Done::Horizon(_)
+                | Done::Spilled(_)
+                | Done::Recalled { .. }
+                | Done::SpillFailed(_)
+                | Done::NotCompared { .. }
         ) {
             self.retry_wait = TICK;
         }
@@ -259,6 +276,8 @@ impl<C: SourceConnector> Capture<C> {
                 let message = error.to_string();
                 self.step(Input::SpillFailed { message }).await
             }
+            Done::Compared { number, finding } => self.found(number, finding).await,
+            Done::NotCompared { number, table, error } => self.not_compared(number, table, error).await,
             Done::Horizon(horizon) => self.step(Input::VisibilityHorizon(horizon)).await,
         }
     }
@@ -279,6 +298,7 @@ impl<C: SourceConnector> Capture<C> {
     }
 
     async fn keep_house(&mut self) -> Result<()> {
+        self.tell_findings().await?;
         let now = Instant::now();
         if self.pace.is_due(now - self.began) {
             self.commit_now().await?;

@@ -19,11 +19,14 @@
 
 mod act;
 mod attempt;
+mod begin_anew;
 mod capture;
 mod committer;
+mod comparing;
 mod observe;
 mod outbox;
 mod pace;
+mod renewing;
 mod requests;
 pub(crate) mod retry;
 mod spilling;
@@ -46,6 +49,7 @@ use crate::shutdown::Shutdown;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::{State, StatusBoard};
 
+pub use begin_anew::BegunAnew;
 pub use pace::PaceSettings;
 pub use requests::{SnapshotRequest, SnapshotRequestRows};
 pub use retry::RetrySettings;

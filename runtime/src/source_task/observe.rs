@@ -111,6 +111,7 @@ impl<C: SourceConnector> Capture<C> {
             .lag_bytes
             .set(lag_bytes.map_or(0, |lag| i64::try_from(lag).unwrap_or(i64::MAX)));
         let tables = self.tables(&progress, now);
+        let renewals = self.renewals();
         let position = self.engine.delivered().to_string();
         let lag_seconds = self.metrics.source_lag_seconds.get();
         let at_us = self.clock.now_us();
@@ -140,6 +141,7 @@ impl<C: SourceConnector> Capture<C> {
                 };
             }
             status.snapshots = progress;
+            status.renewals.extend(renewals);
             status.at_us = at_us;
         });
     }

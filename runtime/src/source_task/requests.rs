@@ -84,8 +84,7 @@ impl<C: SourceConnector> Capture<C> {
             .catalog
             .tables
             .iter()
-            .find(lacks)
-            .filter(|_| self.settings.initial_snapshot)
+            .find(|table| lacks(table) && (self.settings.initial_snapshot || self.is_renewed(&table.schema.name)))
         else {
             return Ok(());
         };
@@ -96,6 +95,10 @@ impl<C: SourceConnector> Capture<C> {
             )
             .with_fix("see the reports before this line, mend what they name and start again")
         }))
+    }
+
+    fn is_renewed(&self, table: &TableName) -> bool {
+        self.engine.renewals().iter().any(|renewal| renewal.table == *table)
     }
 
     /// A table's cuts are known: its copy can begin.

@@ -8,10 +8,12 @@ use highwater_core::connector::{ChunkReader, ChunkRequest, ChunkRows, SourceConn
 use highwater_core::position::{MarkId, MarkPlace, RunId};
 use highwater_core::schema::{Key, TableName};
 use highwater_core::spill::{SpillEntry, SpillRun};
+use highwater_core::transport::Transport;
 use highwater_core::{Error, ErrorKind, Result};
 use tokio::sync::{Mutex, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
+use super::comparing::{Comparison, Finding, compare};
 use super::spilling::{Ask, SpillPlace, serve};
 
 /// Requests that may wait for a reader, and marks that may wait for the writer. The engine keeps fewer windows open.
@@ -49,6 +51,17 @@ pub(crate) enum Done<P> {
     },
     /// A run cannot be kept or asked.
     SpillFailed(Error),
+    /// Some keys of a table are gone.
+    Compared {
+        number: u64,
+        finding: Finding,
+    },
+    /// A table's topic could not be read.
+    NotCompared {
+        number: u64,
+        table: TableName,
+        error: Error,
+    },
 }
 
 enum Read {
@@ -67,7 +80,8 @@ pub(crate) struct Workers<P> {
     writes: mpsc::Sender<Write>,
     spills: Option<mpsc::Sender<Ask>>,
     done: mpsc::Receiver<Done<P>>,
-    _tasks: JoinSet<()>,
+    results: mpsc::Sender<Done<P>>,
+    tasks: JoinSet<()>,
 }
 
 impl<P: Send + 'static> Workers<P> {
@@ -91,6 +105,7 @@ impl<P: Send + 'static> Workers<P> {
         let spills = spill.map(|place| {
             let (spills, asks) = mpsc::channel(REQUESTS_MAX);
             // It ends when nobody can ask any more: with the workers.
+            let results = results.clone();
             tasks.spawn_blocking(move || serve(&place, asks, &results));
             spills
         });
@@ -99,7 +114,8 @@ impl<P: Send + 'static> Workers<P> {
             writes,
             spills,
             done,
-            _tasks: tasks,
+            results,
+            tasks,
         }
     }
 
@@ -136,6 +152,12 @@ impl<P: Send + 'static> Workers<P> {
             .as_ref()
             .ok_or_else(|| Error::bug("a store of remembered keys was asked and there is none"))?;
         spills.try_send(ask).map_err(|_| too_many("questions to the store"))
+    }
+
+    /// Compares the keys of a table; what it finds comes among the results.
+    pub(super) fn compare(&mut self, comparison: Comparison, transport: Arc<dyn Transport>) -> AbortHandle {
+        while self.tasks.try_join_next().is_some() {}
+        self.tasks.spawn(compare(comparison, transport, self.results.clone()))
     }
 
     /// Asks for the horizon of visibility, unless much is waiting already.

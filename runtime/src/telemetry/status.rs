@@ -81,6 +81,32 @@ pub struct TableStatus {
     pub seconds_left: Option<f64>,
 }
 
+/// Where a table stands whose log was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RenewalState {
+    /// It is copied whole.
+    #[default]
+    Copying,
+    /// The keys of its topic are compared with those that the copy and the log brought.
+    Comparing,
+    /// Its topic has what the table has.
+    Done,
+}
+
+/// How a table whose log was lost comes to be right again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RenewalStatus {
+    /// Where it stands.
+    pub state: RenewalState,
+    /// Keys that were alive in the topic before the gap, in what was compared so far.
+    pub keys_compared: u64,
+    /// Of them, those that left as deletes.
+    pub keys_removed: u64,
+    /// Of them, those written when the table's key looked otherwise: they were left alone.
+    pub other_keys: u64,
+}
+
 /// Everything there is to see at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -109,6 +135,9 @@ pub struct Status {
     pub tables: BTreeMap<String, TableStatus>,
     /// Copies that run, then those that ended last.
     pub snapshots: Vec<SnapshotProgress>,
+    /// Tables whose log was lost, by `schema.table`; those that are right again stay for as long as the process lives.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub renewals: BTreeMap<String, RenewalStatus>,
     /// The last error, also when it was mended since.
     pub last_error: Option<Failure>,
     /// Reports of the engine, newest last, up to a limit.

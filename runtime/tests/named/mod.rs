@@ -53,6 +53,10 @@ impl<C: SourceConnector> SourceConnector for Named<C> {
         self.inner.open_log(from, run).await
     }
 
+    async fn begin_anew(&self, lost: &ResumePoint<C::Position>) -> Result<()> {
+        self.inner.begin_anew(lost).await
+    }
+
     async fn open_chunks(&self) -> Result<C::Chunks> {
         self.inner.open_chunks().await
     }

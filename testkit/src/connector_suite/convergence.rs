@@ -72,6 +72,9 @@ impl<H: Harness> Pump<H> {
                     Action::Acknowledge(position) => self.log.acknowledge(&position).await.unwrap(),
                     Action::Done { outcome, .. } => self.done = Some(outcome),
                     Action::Schema(_) | Action::Started { .. } | Action::Certificate(_) | Action::Report(_) => {}
+                    Action::Watch(_) | Action::Compare { .. } | Action::Remove { .. } => {
+                        panic!("no log was lost")
+                    }
                 }
             }
         }

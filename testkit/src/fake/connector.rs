@@ -110,6 +110,13 @@ impl SourceConnector for FakeConnector {
         ))
     }
 
+    async fn begin_anew(&self, _: &ResumePoint<ModelPosition>) -> Result<()> {
+        let mut state = self.server.state();
+        let invisible: Vec<u64> = state.database.invisible_transactions().collect();
+        invisible.into_iter().for_each(|xid| state.database.reveal(xid));
+        Ok(())
+    }
+
     async fn open_chunks(&self) -> Result<FakeChunks> {
         let epoch = self.server.state().epoch;
         Ok(FakeChunks::new(self.server.clone(), self.way, epoch))

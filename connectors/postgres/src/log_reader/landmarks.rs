@@ -299,5 +299,5 @@ fn content_gone(transaction: highwater_core::position::TransactionId, commit: Ls
     Error::new(ErrorKind::PositionLost, what)
         .with("transaction", transaction)
         .with("commit", commit)
-        .with_fix("was the slot advanced by another program? start anew with a new snapshot")
+        .with_fix("was the slot advanced by another program? to go on: `highwater renew --force`, which copies every table again")
 }
