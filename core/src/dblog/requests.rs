@@ -301,13 +301,20 @@ impl<P: Position> Engine<P> {
         }
         copied.iter().for_each(|table| self.copied_whole(table));
         let mut at = 0;
+        // Copies of one snapshot lie together: it is looked at once, not once for each of a thousand tables.
+        let mut runs = SnapshotId::REPAIRS;
         while let Some(copy) = self.copies.get(at) {
             let snapshot = copy.snapshot;
+            if snapshot == runs {
+                at += 1;
+                continue;
+            }
             let of_it = |copy: &&TableCopy| copy.snapshot == snapshot;
             if snapshot != SnapshotId::REPAIRS && self.copies.iter().filter(of_it).all(TableCopy::is_over) {
                 self.end_snapshot(snapshot, actions);
                 at = 0;
             } else {
+                runs = snapshot;
                 at += 1;
             }
         }
