@@ -12,7 +12,7 @@ use highwater_formats::registry::confluent::{ConfluentRegistry, ConfluentSetting
 use highwater_formats::registry::embedded::EmbeddedRegistry;
 use highwater_formats::{EncoderSettings, Format, SchemaRegistry};
 use highwater_model::{
-    Document, Format as FormatSpec, Pipeline, RegistrySpec, SnapshotMode, TopicCleanup, TransportSpec,
+    Document, FirstLoad, Format as FormatSpec, Pipeline, RegistrySpec, SnapshotMode, TopicCleanup, TransportSpec,
 };
 use highwater_transport::embedded::EmbeddedSettings;
 use highwater_transport::{TransportSettings, connect as transport_connect};
@@ -58,6 +58,10 @@ pub fn task_settings(pipeline: &Pipeline, folder: &Path) -> TaskSettings {
             ..EngineSettings::default()
         },
         initial_snapshot: snapshot.mode == SnapshotMode::Initial,
+        start_snapshot_max: match snapshot.first_load {
+            FirstLoad::OneSnapshot => Some(Duration::from_secs(snapshot.first_load_minutes_max.saturating_mul(60))),
+            FirstLoad::Windows => None,
+        },
         pace: PaceSettings {
             linger: ms(pipeline.checkpoint.every_ms),
             events_max: pipeline.checkpoint.every_events,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use highwater_core::change::LogItem;
 use highwater_core::connector::{
     Capabilities, Catalog, ChunkReader, ChunkRequest, ChunkRows, Finding, LogReader, Retention, SourceConnector,
-    WatermarkWriter,
+    StartSnapshot, WatermarkWriter,
 };
 use highwater_core::position::{MarkId, MarkPlace, ResumePoint, RunId};
 use highwater_core::schema::{Key, TableName};
@@ -151,6 +151,12 @@ impl<C: SourceConnector> SourceConnector for Faulty<C> {
         self.inner.begin_anew(lost).await
     }
 
+    async fn open_log_with_snapshot(&self, run: RunId) -> Result<Self::Log> {
+        let opening = self.inner.open_log_with_snapshot(run);
+        let inner = self.plan.around(Operation::OpenLog, opening).await?;
+        Ok(Faulty::new(inner, self.plan.clone()))
+    }
+
     async fn open_chunks(&self) -> Result<Self::Chunks> {
         let inner = self
             .plan
@@ -199,6 +205,14 @@ impl<L: LogReader> LogReader for Faulty<L> {
 
     fn retention(&self) -> Option<Retention> {
         self.inner.retention()
+    }
+
+    fn start_snapshot(&self) -> StartSnapshot<Self::Position> {
+        self.inner.start_snapshot()
+    }
+
+    fn release_snapshot(&mut self) {
+        self.inner.release_snapshot();
     }
 }
 

@@ -10,15 +10,16 @@ use crate::log_reader::{PgLogReader, try_spill_directory};
 use crate::position::{PgPosition, XidEpoch};
 use crate::preflight;
 use crate::protocol::Lsn;
-use crate::protocol::replication::{SlotOptions, StartReplication};
+use crate::protocol::replication::{SlotOptions, SlotSnapshot, StartReplication};
 use crate::publication::{add_to_publication, ensure_publication};
 use crate::query_connection::QueryConnection;
-use crate::replication_connection::ReplicationConnection;
+use crate::replication_connection::{CreatedSlot, ReplicationConnection};
 use crate::selection::Selection;
 use crate::server_choice::{self, Server};
 use crate::settings::Settings;
 use crate::slot::{self, SlotAnew, check_history, check_slot, read_slot};
 use crate::source_block::PgSourceBlock;
+use crate::start_snapshot::{HoldsSnapshot, StartSnapshotCell};
 use crate::stream_settings::{StreamOptions, Streaming};
 use crate::watermark::PgWatermarkWriter;
 use highwater_core::connector::{Capabilities, Catalog, Finding, Reconcile, SourceConnector};
@@ -39,6 +40,7 @@ pub struct PostgresConnector {
     selection: Arc<Selection>,
     /// The server that the log was last opened on.
     captured: Mutex<Option<Captured>>,
+    start_snapshot: Arc<StartSnapshotCell>,
 }
 
 /// The server that everything of one run goes to.
@@ -61,6 +63,7 @@ impl PostgresConnector {
             settings,
             selection,
             captured,
+            start_snapshot: Arc::default(),
         })
     }
 
@@ -123,6 +126,7 @@ impl PostgresConnector {
         replication: &mut ReplicationConnection,
         from: Option<&ResumePoint<PgPosition>>,
         in_recovery: bool,
+        snapshot: SlotSnapshot,
     ) -> Result<ResumePoint<PgPosition>> {
         let name = &self.settings.slot.name;
         let slot = read_slot(catalog, name).await?;
@@ -140,9 +144,14 @@ impl PostgresConnector {
         let position = match slot {
             Some(slot) => slot.confirmed_flush.unwrap_or(Lsn::ZERO),
             None if self.settings.slot.create => {
-                let position = replication.create_slot(name, self.slot_options(), in_recovery).await?;
-                tracing::info!(slot = %name, %position, "replication slot created");
-                position
+                // A standby exports none.
+                let snapshot = if in_recovery { SlotSnapshot::Nothing } else { snapshot };
+                let made = replication
+                    .create_slot(name, snapshot, self.slot_options(), in_recovery)
+                    .await?;
+                tracing::info!(slot = %name, position = %made.position, "replication slot created");
+                self.keep_snapshot(&made).await;
+                made.position
             }
             None => {
                 let what = format!("replication slot \"{name}\" does not exist");
@@ -151,6 +160,67 @@ impl PostgresConnector {
             }
         };
         Ok(ResumePoint::at(PgPosition(position)))
+    }
+
+    /// Keeps the snapshot that a slot was created with. Without it copies are read between marks.
+    async fn keep_snapshot(&self, made: &CreatedSlot) {
+        let Some(exported) = &made.snapshot else { return };
+        // A commit's record may begin at the very position from which the slot sends.
+        let moment = PgPosition(Lsn(made.position.0.saturating_sub(1)));
+        let kept = match self.captured().await {
+            Ok(captured) => self.start_snapshot.hold(&captured.settings, exported, moment).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = kept {
+            tracing::warn!(%error, "the snapshot of the slot is not kept; tables are read between marks");
+        }
+    }
+
+    async fn open(
+        &self,
+        from: Option<&ResumePoint<PgPosition>>,
+        run: RunId,
+        snapshot: SlotSnapshot,
+    ) -> Result<PgLogReader> {
+        let holds = (snapshot == SlotSnapshot::Export).then(|| HoldsSnapshot::new(self.start_snapshot.clone()));
+        let (mut server, captured) = self.choose("highwater log catalog").await?;
+        let (settings, in_recovery) = (captured.settings.clone(), captured.in_recovery);
+        *self.captured.lock().unwrap_or_else(PoisonError::into_inner) = Some(captured);
+        let mut replication = ReplicationConnection::open(&settings).await?;
+        // Before anything is made or changed on a server that may be the wrong one.
+        let lineage = checkpoint_history::verify(&mut server, &mut replication, from).await?;
+        let mut catalog = server.queries;
+        let options = self.stream_options(catalog.server_version().await?.0)?;
+        check_privilege(&mut catalog, &self.settings.throttle, &self.settings.user).await?;
+        // Before the slot: decoding looks the publication up as it was when each change was made.
+        ensure_publication(&mut catalog, &settings, &self.selection).await?;
+        let mut start = self
+            .start_position(&mut catalog, &mut replication, from, in_recovery, snapshot)
+            .await?;
+        start.lineage = lineage;
+        let sql = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())";
+        let what = "reading the next transaction id";
+        let next = only_row(catalog.query(sql, &[], what).await?, what)?;
+        let xids = XidEpoch::new(next.column::<FullXid>(0)?.0);
+        let version = replication.server_version();
+        if !version.sends_binary() {
+            replication.settle_text().await?;
+        }
+        let command = StartReplication {
+            slot: &self.settings.slot.name,
+            // With prepared transactions, from where the server was acknowledged: those that were undecided then, or whose
+            // commit was not durable here, come again, and what the checkpoint has is passed over.
+            start: if options.two_phase { Lsn::ZERO } else { start.position.0 },
+            publications: &[&self.settings.publication.name],
+            options,
+            version,
+        };
+        let stream = replication.start(&command).await?;
+        let selection = self.selection.clone();
+        Ok(PgLogReader::new(stream, catalog, settings, selection, start, xids, run)
+            .await
+            .of_standby(in_recovery)
+            .holding(holds))
     }
 }
 
@@ -193,43 +263,11 @@ impl SourceConnector for PostgresConnector {
     }
 
     async fn open_log(&self, from: Option<&ResumePoint<PgPosition>>, run: RunId) -> Result<PgLogReader> {
-        let (mut server, captured) = self.choose("highwater log catalog").await?;
-        let (settings, in_recovery) = (captured.settings.clone(), captured.in_recovery);
-        *self.captured.lock().unwrap_or_else(PoisonError::into_inner) = Some(captured);
-        let mut replication = ReplicationConnection::open(&settings).await?;
-        // Before anything is made or changed on a server that may be the wrong one.
-        let lineage = checkpoint_history::verify(&mut server, &mut replication, from).await?;
-        let mut catalog = server.queries;
-        let options = self.stream_options(catalog.server_version().await?.0)?;
-        check_privilege(&mut catalog, &self.settings.throttle, &self.settings.user).await?;
-        // Before the slot: decoding looks the publication up as it was when each change was made.
-        ensure_publication(&mut catalog, &settings, &self.selection).await?;
-        let mut start = self
-            .start_position(&mut catalog, &mut replication, from, in_recovery)
-            .await?;
-        start.lineage = lineage;
-        let sql = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())";
-        let what = "reading the next transaction id";
-        let next = only_row(catalog.query(sql, &[], what).await?, what)?;
-        let xids = XidEpoch::new(next.column::<FullXid>(0)?.0);
-        let version = replication.server_version();
-        if !version.sends_binary() {
-            replication.settle_text().await?;
-        }
-        let command = StartReplication {
-            slot: &self.settings.slot.name,
-            // With prepared transactions, from where the server was acknowledged: those that were undecided then, or whose
-            // commit was not durable here, come again, and what the checkpoint has is passed over.
-            start: if options.two_phase { Lsn::ZERO } else { start.position.0 },
-            publications: &[&self.settings.publication.name],
-            options,
-            version,
-        };
-        let stream = replication.start(&command).await?;
-        let selection = self.selection.clone();
-        Ok(PgLogReader::new(stream, catalog, settings, selection, start, xids, run)
-            .await
-            .of_standby(in_recovery))
+        self.open(from, run, SlotSnapshot::Nothing).await
+    }
+
+    async fn open_log_with_snapshot(&self, run: RunId) -> Result<PgLogReader> {
+        self.open(None, run, SlotSnapshot::Export).await
     }
 
     async fn begin_anew(&self, lost: &ResumePoint<PgPosition>) -> Result<()> {
@@ -248,7 +286,7 @@ impl SourceConnector for PostgresConnector {
 
     async fn open_chunks(&self) -> Result<PgChunkReader> {
         let captured = self.captured().await?;
-        Ok(PgChunkReader::new(captured.settings).of_standby(captured.in_recovery))
+        Ok(PgChunkReader::new(captured.settings, self.start_snapshot.clone()).of_standby(captured.in_recovery))
     }
 
     async fn open_watermarks(&self, run: RunId) -> Result<PgWatermarkWriter> {

@@ -8,7 +8,7 @@
 //!              /       \                        |
 //! replication_connection \                watermark, discover, preflight, slot, publication
 //!             |           |
-//!        log_reader   chunk_reader
+//!        log_reader   chunk_reader (start_snapshot: what both have while first copies are read)
 //!             \__________/
 //!               values (binary format -> ValueWriter)
 //! ```
@@ -38,6 +38,7 @@ pub mod settings;
 pub mod slot;
 pub mod socket;
 pub mod source_block;
+pub mod start_snapshot;
 pub mod stream_settings;
 pub mod tls;
 mod type_catalogue;

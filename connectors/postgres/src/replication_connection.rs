@@ -12,6 +12,7 @@ use crate::protocol::replication::{
 use crate::protocol::{Lsn, ProtocolError};
 use crate::server_version::ServerVersion;
 use crate::settings::Settings;
+use crate::start_snapshot::without_limits;
 use highwater_core::{Class, Error, ErrorKind, Result};
 use postgres_protocol::message::frontend;
 use std::str::FromStr;
@@ -38,6 +39,15 @@ pub struct SystemIdentity {
     pub timeline: u32,
     /// How far the log is flushed.
     pub position: Lsn,
+}
+
+/// A slot that was just created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreatedSlot {
+    /// From here on it sends every change.
+    pub position: Lsn,
+    /// The name of the snapshot of that moment, if it was exported: until this connection's next command.
+    pub snapshot: Option<String>,
 }
 
 /// A connection that takes replication commands.
@@ -117,12 +127,22 @@ impl ReplicationConnection {
             .unwrap_or(Ok(None))
     }
 
-    /// Creates the slot and returns the position from which it sends every change. Waits for transactions that run now; on a
+    /// Creates the slot. Waits for transactions that run now; on a
     /// standby (`in_recovery`) also for the primary to tell which run.
-    pub async fn create_slot(&mut self, name: &str, options: SlotOptions, in_recovery: bool) -> Result<Lsn> {
+    pub async fn create_slot(
+        &mut self,
+        name: &str,
+        snapshot: SlotSnapshot,
+        options: SlotOptions,
+        in_recovery: bool,
+    ) -> Result<CreatedSlot> {
         let version = self.connection.server_version();
-        let command = create_slot_command(name, false, SlotSnapshot::Nothing, options, version);
+        let command = create_slot_command(name, false, snapshot, options, version);
         let what = format!("creating replication slot \"{name}\"");
+        if snapshot == SlotSnapshot::Export {
+            // This session is idle in the transaction that exports it until its next command.
+            self.connection.batch(without_limits(version), &what).await?;
+        }
         let creating = self.connection.batch(&command, &what);
         tokio::pin!(creating);
         let rows = loop {
@@ -136,7 +156,10 @@ impl ReplicationConnection {
                 Err(_) => tracing::warn!(slot = %name, "the slot waits for transactions to end that run since before"),
             }
         };
-        first_row(&rows, 1, &what)
+        Ok(CreatedSlot {
+            position: first_row(&rows, 1, &what)?,
+            snapshot: rows.into_iter().next().and_then(|row| row.into_iter().nth(2).flatten()),
+        })
     }
 
     /// Has standbys keep the slot in step from now on. One that is in use is waited for a few seconds.

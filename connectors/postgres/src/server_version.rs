@@ -49,6 +49,11 @@ impl ServerVersion {
         self.0 >= 17
     }
 
+    /// `transaction_timeout` ends transactions that take long.
+    pub fn has_transaction_timeout(self) -> bool {
+        self.0 >= 17
+    }
+
     /// Publications may send generated columns.
     pub fn publishes_generated_columns(self) -> bool {
         self.0 >= 18

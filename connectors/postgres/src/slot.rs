@@ -4,7 +4,7 @@
 use crate::catalog_row::{CatalogRow, FullXid, only_row};
 use crate::protocol::Lsn;
 use crate::protocol::quoting::quote_literal;
-use crate::protocol::replication::SlotOptions;
+use crate::protocol::replication::{SlotOptions, SlotSnapshot};
 use crate::query_connection::QueryConnection;
 use crate::replication_connection::ReplicationConnection;
 use crate::settings::Settings;
@@ -199,8 +199,10 @@ impl SlotAnew {
                 replication.drop_slot(name).await?;
                 tracing::info!(slot = %name, "replication slot dropped");
             }
-            let position = replication.create_slot(name, self.options, self.in_recovery).await?;
-            tracing::info!(slot = %name, %position, "replication slot created");
+            let made = replication
+                .create_slot(name, SlotSnapshot::Nothing, self.options, self.in_recovery)
+                .await?;
+            tracing::info!(slot = %name, position = %made.position, "replication slot created");
         } else if is_lost || slot.as_ref().is_none_or(|slot| slot.confirmed_flush <= Some(self.lost)) {
             return Err(must_be_made(name, slot.is_some()));
         }

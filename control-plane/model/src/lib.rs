@@ -24,7 +24,7 @@ pub use document::Document;
 pub use error::SpecError;
 pub use nearest::nearest;
 pub use pipeline::{
-    AdminSpec, CheckpointSpec, EmbeddedRegistrySpec, Format, Pipeline, RegistrySpec, RetrySpec, SnapshotMode,
-    SnapshotSpec, SourceSpec, TopicCleanup, TopicsSpec, TransportSpec, VERSION,
+    AdminSpec, CheckpointSpec, EmbeddedRegistrySpec, FirstLoad, Format, Pipeline, RegistrySpec, RetrySpec,
+    SnapshotMode, SnapshotSpec, SourceSpec, TopicCleanup, TopicsSpec, TransportSpec, VERSION,
 };
 pub use secret::{Environment, ProcessEnvironment};

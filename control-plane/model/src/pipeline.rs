@@ -149,6 +149,21 @@ pub struct SnapshotSpec {
     pub chunk_bytes_max: u64,
     /// How long a chunk's read should take; chunks shrink or grow towards it.
     pub chunk_target_ms: u64,
+    /// Where the first copies of tables are read.
+    pub first_load: FirstLoad,
+    /// The longest that the one snapshot is held; what is not copied by then goes on between marks.
+    pub first_load_minutes_max: u64,
+}
+
+/// Where the first copies of tables are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstLoad {
+    /// In the snapshot that the log's start has, where the source can give one.
+    OneSnapshot,
+    /// Each chunk in a snapshot of its own, between marks in the log.
+    #[default]
+    Windows,
 }
 
 /// Whether tables are copied.
@@ -171,6 +186,8 @@ impl Default for SnapshotSpec {
             chunk_rows_max: 16_384,
             chunk_bytes_max: 1 << 20,
             chunk_target_ms: 200,
+            first_load: FirstLoad::default(),
+            first_load_minutes_max: 60,
         }
     }
 }
@@ -358,6 +375,7 @@ impl Pipeline {
             ("chunk_rows_max", u64::from(self.snapshot.chunk_rows_max)),
             ("chunk_bytes_max", self.snapshot.chunk_bytes_max),
             ("chunk_target_ms", self.snapshot.chunk_target_ms),
+            ("first_load_minutes_max", self.snapshot.first_load_minutes_max),
         ] {
             if value == 0 {
                 return wrong(&["snapshot", name], "must not be 0".to_owned());

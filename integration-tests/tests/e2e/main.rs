@@ -12,6 +12,7 @@ mod flow_anomaly;
 mod flow_check;
 mod flow_copies;
 mod flow_first;
+mod flow_first_load;
 mod flow_keyless;
 mod flow_messages;
 mod flow_pieces;

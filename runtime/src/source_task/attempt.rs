@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_core::connector::{Catalog, LogReader, Reconcile, SourceConnector};
+use highwater_core::connector::{Catalog, LogReader, Reconcile, SourceConnector, StartSnapshot};
 use highwater_core::dblog::engine::Engine;
 use highwater_core::position::{ResumePoint, RunId};
 use highwater_core::transport::{Cleanup, TopicSpec, Writer};
@@ -32,6 +32,8 @@ struct Opened<C: SourceConnector> {
     catalog: Catalog,
     run: RunId,
     resumed: bool,
+    /// The engine may have more to remember than its memory holds.
+    remembers: bool,
 }
 
 impl<C: SourceConnector> SourceTask<C> {
@@ -53,7 +55,7 @@ impl<C: SourceConnector> SourceTask<C> {
             metrics: self.metrics.clone(),
         };
         let committer = tokio::spawn(committer.run());
-        let spill = self.spill_place();
+        let spill = self.spill_place(opened.remembers);
         let workers = Workers::start(&self.connector, opened.run, self.settings.engine.reads_max, spill);
         let mut capture = Capture::new(
             self,
@@ -83,10 +85,11 @@ impl<C: SourceConnector> SourceTask<C> {
         }
     }
 
-    /// Where what is remembered may go, on a source that needs it.
-    fn spill_place(&self) -> Option<SpillPlace> {
-        let as_of = self.connector.capabilities().reconcile == Reconcile::AsOf;
-        let folder = self.settings.spill_folder.clone().filter(|_| as_of)?;
+    /// Where what is remembered may go, where there is something to remember. What an earlier run left there is cleared in
+    /// any case.
+    fn spill_place(&self, remembers: bool) -> Option<SpillPlace> {
+        let folder = self.settings.spill_folder.clone();
+        let folder = folder.filter(|folder| remembers || folder.is_dir())?;
         Some(SpillPlace {
             folder,
             bytes_max: self.settings.engine.spill_bytes_max,
@@ -112,9 +115,10 @@ impl<C: SourceConnector> SourceTask<C> {
         let reconcile = self.connector.capabilities().reconcile;
         let kind = self.connector.kind();
         let mut settings = self.settings.engine.clone();
-        if self.spill_place().is_none() {
+        if self.settings.spill_folder.is_none() {
             settings.spill_bytes_max = 0;
         }
+        let mut remembers = reconcile == Reconcile::AsOf;
         let (mut engine, log) = match &stored {
             Some(checkpoint) => {
                 let engine = Engine::restore(settings, reconcile, kind, checkpoint)?;
@@ -122,9 +126,16 @@ impl<C: SourceConnector> SourceTask<C> {
                 (engine, log)
             }
             None => {
-                let log = self.connector.open_log(None, run).await?;
+                let log = self.open_anew(run).await?;
                 let start = ResumePoint::at(log.start().clone());
-                (Engine::new(settings, kind, reconcile, start), log)
+                let engine = match log.start_snapshot() {
+                    StartSnapshot::Held(moment) => {
+                        remembers = true;
+                        Engine::with_snapshot(settings, kind, moment, start)
+                    }
+                    _ => Engine::new(settings, kind, reconcile, start),
+                };
+                (engine, log)
             }
         };
         engine.reads_history(log.lineage());
@@ -149,7 +160,17 @@ impl<C: SourceConnector> SourceTask<C> {
             catalog,
             run,
             resumed: stored.is_some(),
+            remembers,
         })
+    }
+
+    /// Opens the log where nothing was captured yet, with a snapshot if tables are to be copied from it.
+    async fn open_anew(&self, run: RunId) -> Result<C::Log> {
+        let wanted = self.settings.initial_snapshot && self.settings.start_snapshot_max.is_some();
+        match wanted {
+            true => self.connector.open_log_with_snapshot(run).await,
+            false => self.connector.open_log(None, run).await,
+        }
     }
 }
 

@@ -75,6 +75,10 @@ pub(super) struct Capture<C: SourceConnector> {
     pub(super) observed: Observed,
     /// Tables whose first copy waits for their cuts.
     pub(super) cutting: BTreeSet<TableName>,
+    /// Tables that were added to the running log.
+    pub(super) added: BTreeSet<TableName>,
+    /// Until when the snapshot of the log's start may be held, while it is.
+    pub(super) snapshot_until: Option<Instant>,
     /// Why a chunk failed for good, until its copy has ended.
     pub(super) refused: Option<Error>,
     /// Snapshots begun since an order came that asks for their numbers.
@@ -130,6 +134,8 @@ impl<C: SourceConnector> Capture<C> {
             certificates: certificates_topic(&task.settings.encoder.topic_prefix),
             observed: Observed::new(now),
             cutting: BTreeSet::new(),
+            added: BTreeSet::new(),
+            snapshot_until: task.settings.start_snapshot_max.map(|longest| now + longest),
             refused: None,
             started: None,
             renewing: None,
@@ -266,6 +272,8 @@ impl<C: SourceConnector> Capture<C> {
                 if class != Class::Retryable {
                     self.refused = Some(error);
                 }
+                // Before the chunk is tried again.
+                self.watch_start_snapshot().await?;
                 self.step(Input::ChunkFailed { chunk, class, message }).await
             }
             Done::Split { table, starts } => self.cut(table, starts).await,
@@ -313,6 +321,7 @@ impl<C: SourceConnector> Capture<C> {
             self.workers.horizon();
         }
         self.spare_source().await?;
+        self.watch_start_snapshot().await?;
         self.observe(now);
         if self.retry_at.is_none_or(|at| now >= at) {
             self.retry_at = None;

@@ -30,6 +30,7 @@ mod renewing;
 mod requests;
 pub(crate) mod retry;
 mod spilling;
+mod start_snapshot;
 mod workers;
 
 use std::path::PathBuf;
@@ -86,6 +87,8 @@ pub struct TaskSettings {
     pub engine: EngineSettings,
     /// Whether tables are copied when they are first captured.
     pub initial_snapshot: bool,
+    /// The longest that first copies are read from the snapshot of the log's start; `None`: they are read between marks.
+    pub start_snapshot_max: Option<Duration>,
     /// When to commit.
     pub pace: PaceSettings,
     /// What happens while a server is down.

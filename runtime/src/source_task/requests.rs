@@ -54,7 +54,7 @@ impl<C: SourceConnector> Capture<C> {
         if !self.settings.initial_snapshot {
             return Ok(());
         }
-        let mut whole = Vec::new();
+        let (mut first, mut later) = (Vec::new(), Vec::new());
         for table in &self.catalog.tables {
             let name = &table.schema.name;
             if self.engine.known_tables().contains(name) || self.cutting.contains(name) {
@@ -64,13 +64,22 @@ impl<C: SourceConnector> Capture<C> {
                 self.workers.split(name.clone(), self.settings.engine.reads_max)?;
                 self.cutting.insert(name.clone());
             } else {
-                whole.push(all(name.clone(), Vec::new()));
+                let scopes = if self.is_first(name) { &mut first } else { &mut later };
+                scopes.push(all(name.clone(), Vec::new()));
             }
         }
-        if whole.is_empty() {
-            return Ok(());
+        for input in [Input::FirstCopies(first), Input::Snapshot(later)] {
+            self.step(input).await?;
         }
-        self.step(Input::Snapshot(whole)).await
+        Ok(())
+    }
+
+    /// Whether a table's copy may be read where the log began. One that was added later has changed unseen since, and of one
+    /// without a key nothing can be remembered.
+    fn is_first(&self, table: &TableName) -> bool {
+        let mut tables = self.catalog.tables.iter();
+        let has_key = tables.any(|known| known.schema.name == *table && !known.schema.key.is_empty());
+        has_key && !self.added.contains(table)
     }
 
     /// A copy failed for good. One that a person asked for is reported and no more; without its first copy a table would
@@ -106,7 +115,13 @@ impl<C: SourceConnector> Capture<C> {
         if !self.cutting.remove(&table) {
             return Ok(());
         }
-        self.step(Input::Snapshot(vec![all(table, starts)])).await
+        let is_first = self.is_first(&table);
+        let scopes = vec![all(table, starts)];
+        self.step(match is_first {
+            true => Input::FirstCopies(scopes),
+            false => Input::Snapshot(scopes),
+        })
+        .await
     }
 
     /// Does what a person asks and answers. Only errors that are not the person's end the run.
@@ -194,6 +209,7 @@ impl<C: SourceConnector> Capture<C> {
             self.connector.add_tables(&names).await?;
             tracing::info!(tables = names.len(), "tables added to the running log");
             self.catalog.tables.extend(new);
+            self.added.extend(names.iter().cloned());
             self.request_first_copies().await?;
         }
         let names: Vec<String> = names.iter().map(TableName::to_string).collect();

@@ -181,6 +181,7 @@ pub fn settings() -> TaskSettings {
             ..EngineSettings::default()
         },
         initial_snapshot: true,
+        start_snapshot_max: None,
         pace: PaceSettings {
             linger: ms(1),
             events_max: 20,

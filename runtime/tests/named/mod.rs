@@ -57,6 +57,10 @@ impl<C: SourceConnector> SourceConnector for Named<C> {
         self.inner.begin_anew(lost).await
     }
 
+    async fn open_log_with_snapshot(&self, run: RunId) -> Result<C::Log> {
+        self.inner.open_log_with_snapshot(run).await
+    }
+
     async fn open_chunks(&self) -> Result<C::Chunks> {
         self.inner.open_chunks().await
     }

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use highwater_core::change::Change;
-use highwater_core::connector::{Capabilities, Catalog, CatalogTable, Finding, SourceConnector};
+use highwater_core::connector::{
+    Capabilities, Catalog, CatalogTable, Finding, LogReader, Reconcile, SourceConnector, StartSnapshot,
+};
 use highwater_core::position::{ResumePoint, RunId};
 use highwater_core::schema::TableName;
 use highwater_core::source_block::{SourceBlock, SourceField};
@@ -115,6 +117,14 @@ impl SourceConnector for FakeConnector {
         let invisible: Vec<u64> = state.database.invisible_transactions().collect();
         invisible.into_iter().for_each(|xid| state.database.reveal(xid));
         Ok(())
+    }
+
+    async fn open_log_with_snapshot(&self, run: RunId) -> Result<FakeLog> {
+        let log = self.open_log(None, run).await?;
+        if self.way.reconcile() == Reconcile::Window {
+            self.server.state().start_snapshot = StartSnapshot::Held(*log.start());
+        }
+        Ok(log)
     }
 
     async fn open_chunks(&self) -> Result<FakeChunks> {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use highwater_core::change::LogItem;
-use highwater_core::connector::{ChunkReader, ChunkRequest, ChunkRows, LogReader, WatermarkWriter};
+use highwater_core::connector::{ChunkReader, ChunkRequest, ChunkRows, LogReader, StartSnapshot, WatermarkWriter};
 use highwater_core::position::{MarkId, MarkPlace, RunId};
 use highwater_core::schema::{Key, TableName};
 use highwater_core::{Error, ErrorKind, Result, Scope};
@@ -74,6 +74,7 @@ impl Drop for FakeLog {
         let mut state = self.server.state();
         if state.epoch == self.epoch {
             state.log_is_open = false;
+            state.start_snapshot = StartSnapshot::None;
         }
     }
 }
@@ -113,6 +114,14 @@ impl LogReader for FakeLog {
         self.cursor.foreign_marks
     }
 
+    fn start_snapshot(&self) -> StartSnapshot<ModelPosition> {
+        self.server.state().start_snapshot.clone()
+    }
+
+    fn release_snapshot(&mut self) {
+        self.server.state().start_snapshot = StartSnapshot::None;
+    }
+
     fn lag_bytes(&self) -> Option<u64> {
         let state = self.server.state();
         Some(state.database.end().saturating_sub(self.cursor.position()))
@@ -138,12 +147,21 @@ impl ChunkReader for FakeChunks {
 
     async fn read(&mut self, request: &ChunkRequest) -> Result<ChunkRows<ModelPosition>> {
         tokio::task::yield_now().await;
-        let state = self.server.state();
+        let mut state = self.server.state();
         if state.epoch != self.epoch {
             return Err(broken());
         }
+        let start = match (request.at_start, &state.start_snapshot) {
+            (true, StartSnapshot::Held(start)) => Some(start.0),
+            (true, _) => return Err(broken()),
+            (false, _) => None,
+        };
+        if start.is_some() {
+            state.read_at_start.insert(request.table.clone());
+        }
         let database = &state.database;
         let rows = match self.way {
+            _ if start.is_some() => database.read(request, See::At(start.unwrap_or_default())),
             FakeWay::MarksInLog | FakeWay::MarksAtPositions => database.read(request, See::Transactions),
             FakeWay::Ordered => database.read(request, See::Ordered),
             FakeWay::Moments => database.read(request, See::At(database.end())),

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The fake database server: shared, written to by tests, read by connectors.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use highwater_core::connector::Reconcile;
+use highwater_core::connector::{Reconcile, StartSnapshot};
+use highwater_core::schema::TableName;
 use tokio::sync::Notify;
 
-use crate::model::{Database, Write};
+use crate::model::{Database, ModelPosition, Write};
 
 /// Which kind of source the server is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,10 @@ pub(super) struct State {
     /// Connections of an earlier epoch are broken.
     pub epoch: u64,
     pub log_is_open: bool,
+    /// The snapshot that was taken where the log began.
+    pub start_snapshot: StartSnapshot<ModelPosition>,
+    /// Tables that were read in it.
+    pub read_at_start: BTreeSet<TableName>,
 }
 
 #[derive(Debug)]
@@ -59,6 +65,8 @@ impl FakeServer {
             database: Database::new(tables, 10),
             epoch: 0,
             log_is_open: false,
+            start_snapshot: StartSnapshot::None,
+            read_at_start: BTreeSet::new(),
         };
         FakeServer(Arc::new(Shared {
             state: Mutex::new(state),
@@ -99,11 +107,27 @@ impl FakeServer {
         self.with(|database| database.reveal(xid));
     }
 
+    /// The snapshot of the log's start can be read no more.
+    pub fn lose_start_snapshot(&self, why: &str) {
+        self.state().start_snapshot = StartSnapshot::Lost(why.to_owned());
+    }
+
+    /// Whether that snapshot is held.
+    pub fn holds_start_snapshot(&self) -> bool {
+        matches!(self.state().start_snapshot, StartSnapshot::Held(_))
+    }
+
+    /// Tables that were read in it.
+    pub fn read_at_start(&self) -> BTreeSet<TableName> {
+        self.state().read_at_start.clone()
+    }
+
     /// Breaks every connection: calls on readers that are open fail as unreachable.
     pub fn drop_connections(&self) {
         let mut state = self.state();
         state.epoch += 1;
         state.log_is_open = false;
+        state.start_snapshot = StartSnapshot::None;
         drop(state);
         self.0.changed.notify_waiters();
     }

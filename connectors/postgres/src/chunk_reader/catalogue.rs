@@ -5,8 +5,10 @@ use crate::catalog_row::{BinaryRow, CatalogRow, Parameter, column_types};
 use crate::connection::{Connection, server_failure};
 use crate::failure::protocol_error;
 use crate::protocol::ProtocolError;
-use crate::protocol::data_row::parse_row_description;
+use crate::protocol::data_row::{FieldDescription, parse_row_description};
+use crate::protocol::quoting::quote_qualified;
 use highwater_core::position::TransactionSnapshot;
+use highwater_core::schema::TableName;
 use highwater_core::{Error, ErrorKind, Result};
 use postgres_protocol::IsNull;
 use postgres_protocol::message::frontend;
@@ -40,6 +42,13 @@ pub(super) async fn query(
     let rows = take_rows(connection, what).await?;
     connection.take_ready(what).await?;
     Ok(rows)
+}
+
+/// Appends what opens a transaction, or a part of one, and locks the table as a SELECT does.
+pub(super) fn put_lock(connection: &mut Connection, opening: &str, table: &TableName, what: &str) -> Result<()> {
+    let table = quote_qualified(&table.schema, &table.table);
+    let sql = format!("{opening}; LOCK TABLE {table} IN ACCESS SHARE MODE");
+    frontend::query(&sql, connection.out()).map_err(|error| Error::bug(format!("{what}: {error}")))
 }
 
 /// Appends a statement without the Sync that ends it: Parse, Bind, Describe and Execute, all in the binary format.
@@ -91,6 +100,29 @@ pub(super) async fn take_rows(connection: &mut Connection, what: &str) -> Result
             b'N' | b'S' | b'A' | b'1' | b'2' | b'3' | b'n' | b't' | b'Z' => {}
             tag => {
                 let state = "in answer to a query of the catalogue";
+                return Err(protocol_error(ProtocolError::Unexpected { tag, state }, what));
+            }
+        }
+    }
+}
+
+/// Appends Parse and Describe of a statement: what it would give, without running it.
+pub(super) fn put_description(connection: &mut Connection, sql: &str, what: &str) -> Result<()> {
+    let out = connection.out();
+    let put = frontend::parse("", sql, [], out).and_then(|()| frontend::describe(b'S', "", out));
+    put.map_err(|error| Error::bug(format!("{what}: {error}")))
+}
+
+/// Takes messages up to and including the description of a statement that was sent before.
+pub(super) async fn take_description(connection: &mut Connection, what: &str) -> Result<Vec<FieldDescription>> {
+    loop {
+        let (tag, body) = connection.receive(what).await?;
+        match tag {
+            b'T' => return parse_row_description(&body).map_err(|error| protocol_error(error, what)),
+            b'E' => return Err(server_failure(&body, what)),
+            b'N' | b'S' | b'A' | b'1' | b'2' | b'3' | b't' | b'C' | b'Z' => {}
+            tag => {
+                let state = "in answer to a description";
                 return Err(protocol_error(ProtocolError::Unexpected { tag, state }, what));
             }
         }

@@ -15,9 +15,11 @@
 //! connection and not with tokio-postgres, whose rows lend their values but not the memory that holds them. The catalogue
 //! is asked over the same connection, because it has to be seen in the same snapshot.
 
+mod at_start;
 mod catalogue;
 mod places;
 mod select;
+mod split;
 
 use crate::catalog_row::{Parameter, only_row};
 use crate::connection::{Connection, Purpose, server_failure};
@@ -27,13 +29,13 @@ use crate::position::PgPosition;
 use crate::protocol::ProtocolError;
 use crate::protocol::data_row::parse_data_row;
 use crate::protocol::framing::FrameBatch;
-use crate::protocol::quoting::quote_qualified;
 use crate::schema;
 use crate::schema::TableShape;
 use crate::settings::Settings;
+use crate::start_snapshot::StartSnapshotCell;
 use crate::type_catalogue::{TYPES, TypeCatalogue};
 use crate::values::PgType;
-use catalogue::{VIEW, View, parse_view, put_query, take_rows};
+use catalogue::{VIEW, View, parse_view, put_lock, put_query, take_rows};
 use highwater_core::connector::{ChunkReader, ChunkRequest, ChunkRows, ChunkScope};
 use highwater_core::image::RowImage;
 use highwater_core::position::{ReadView, TransactionSnapshot};
@@ -41,17 +43,16 @@ use highwater_core::schema::{Key, TableName, TableSchema};
 use highwater_core::{Error, ErrorKind, Result, Scope};
 use postgres_protocol::message::frontend;
 use select::Select;
+use split::{TableSize, every_part};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
+/// What opens the transaction of a chunk, or of a look at a table.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// Rows fetched at first from a table whose rows' size is not known yet.
 const FIRST_FETCH_ROWS: u32 = 256;
-/// Pages looked at for each part of a split table.
-const SPLIT_PAGES_PER_PART: u32 = 64;
-/// Rows taken of each page that is looked at, on average.
-const SPLIT_ROWS_PER_PAGE: f64 = 2.0;
 /// The most parts that a table is split into.
 const SPLIT_PARTS_MAX: u32 = 1_024;
 
@@ -67,6 +68,7 @@ pub struct PgChunkReader {
     types: BTreeMap<u32, PgType>,
     /// Average bytes of a row by table, to fetch about as much as is wanted.
     row_bytes: HashMap<TableName, u64>,
+    start: Arc<StartSnapshotCell>,
 }
 
 /// A table in the read's own snapshot.
@@ -96,44 +98,13 @@ struct Fetched {
     full: bool,
 }
 
-/// A table's size as the last ANALYZE or VACUUM saw it.
-struct TableSize {
-    rows: u64,
-    pages: u64,
-}
-
-impl TableSize {
-    /// How to sample keys for a split, or `None` where the table is too small to need one.
-    fn sample(&self, parts: u32) -> Option<Sample> {
-        let pages = u64::from(parts * SPLIT_PAGES_PER_PART).min(self.pages);
-        if self.pages < u64::from(parts) || self.rows < u64::from(parts) {
-            return None;
-        }
-        let rows_per_page = self.rows as f64 / self.pages as f64;
-        Some(Sample {
-            pages_share: pages as f64 / self.pages as f64,
-            rows_share: (SPLIT_ROWS_PER_PAGE / rows_per_page).min(1.0),
-            // Far more than are expected: a limit that cuts would cut the high keys.
-            rows_max: u32::try_from(pages).unwrap_or(u32::MAX).saturating_mul(16),
-        })
-    }
-}
-
-/// Which part of a table is looked at.
-pub(crate) struct Sample {
-    /// Of its pages, from 0 to 1.
-    pages_share: f64,
-    /// Of those pages' rows, from 0 to 1.
-    rows_share: f64,
-    rows_max: u32,
-}
-
 impl PgChunkReader {
-    /// A reader that connects when it first reads.
-    pub fn new(settings: Arc<Settings>) -> Self {
+    /// A reader that connects when it first reads; `start` has the snapshot where the log began, if there is one.
+    pub fn new(settings: Arc<Settings>, start: Arc<StartSnapshotCell>) -> Self {
         Self {
             settings,
             in_recovery: false,
+            start,
             idle: None,
             types: BTreeMap::new(),
             row_bytes: HashMap::new(),
@@ -164,12 +135,14 @@ impl PgChunkReader {
 
     /// Locks the table, takes the snapshot, and finds out the table's shape in it. One round trip, and one more where
     /// the table has types that are not known.
-    async fn begin(&mut self, connection: &mut Connection, table: &TableName, what: &str) -> Result<Seen> {
-        let begin = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE {} IN ACCESS SHARE MODE",
-            quote_qualified(&table.schema, &table.table)
-        );
-        frontend::query(&begin, connection.out()).map_err(|error| unsendable(what, &error))?;
+    async fn begin(
+        &mut self,
+        connection: &mut Connection,
+        opening: &str,
+        table: &TableName,
+        what: &str,
+    ) -> Result<Seen> {
+        put_lock(connection, opening, table, what)?;
         let publication = self.settings.publication.name.as_str();
         let parameters: [Parameter<'_>; 3] = [
             (&publication, Type::TEXT),
@@ -276,11 +249,27 @@ impl PgChunkReader {
         what: &str,
     ) -> Result<ChunkRows<PgPosition>> {
         let began = Instant::now();
-        let seen = self.begin(connection, &request.table, what).await?;
+        let seen = self.begin(connection, BEGIN, &request.table, what).await?;
         if seen.schema.key.is_empty() {
             return self.read_places(connection, request, seen, began, what).await;
         }
-        let selects = select::of_scope(&seen.shape, &seen.schema, &request.scope, request.rows_max)?;
+        let fetched = self
+            .fetch_scope(connection, &seen.shape, &seen.schema, request, what)
+            .await?;
+        connection.batch("COMMIT", what).await?;
+        Ok(chunk_rows(seen.schema, fetched, seen.view, seen.time_us, began))
+    }
+
+    /// Reads the rows of a scope in the transaction that is open.
+    async fn fetch_scope(
+        &mut self,
+        connection: &mut Connection,
+        shape: &TableShape,
+        schema: &TableSchema,
+        request: &ChunkRequest,
+        what: &str,
+    ) -> Result<Fetched> {
+        let selects = select::of_scope(shape, schema, &request.scope, request.rows_max)?;
         // Chosen keys are bounded by their number: room for one more lets the end be seen.
         let rows_max = match &request.scope {
             ChunkScope::Range { .. } => request.rows_max,
@@ -304,23 +293,13 @@ impl PgChunkReader {
                 break;
             }
         }
-        connection.batch("COMMIT", what).await?;
         if !fetched.rows.is_empty() {
             self.row_bytes.insert(
                 request.table.clone(),
                 (fetched.bytes / fetched.rows.len() as u64).max(1),
             );
         }
-        Ok(ChunkRows {
-            last_key: fetched.rows.last().and_then(|row| seen.schema.key_of(row)),
-            exhausted: fetched.complete,
-            schema: seen.schema,
-            rows: fetched.rows,
-            versions: None,
-            view: seen.view,
-            read_time_us: seen.time_us,
-            took_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
-        })
+        Ok(fetched)
     }
 
     async fn sample_keys(
@@ -330,7 +309,7 @@ impl PgChunkReader {
         parts: u32,
         what: &str,
     ) -> Result<Vec<Key>> {
-        let seen = self.begin(connection, table, what).await?;
+        let seen = self.begin(connection, BEGIN, table, what).await?;
         if seen.schema.key.is_empty() {
             connection.batch("ROLLBACK", what).await?;
             return Ok(Vec::new());
@@ -364,6 +343,9 @@ impl ChunkReader for PgChunkReader {
 
     async fn read(&mut self, request: &ChunkRequest) -> Result<ChunkRows<PgPosition>> {
         let what = format!("reading a chunk of table {}", request.table);
+        if request.at_start {
+            return self.read_at_start(request, &what).await;
+        }
         let mut connection = match self.idle.take() {
             Some(connection) => connection,
             None => self.open().await?,
@@ -390,6 +372,25 @@ impl ChunkReader for PgChunkReader {
             self.idle = Some(connection);
         }
         result.map_err(|error| of_table(error, table))
+    }
+}
+
+fn chunk_rows(
+    schema: Arc<TableSchema>,
+    fetched: Fetched,
+    view: ReadView<PgPosition>,
+    read_time_us: i64,
+    began: Instant,
+) -> ChunkRows<PgPosition> {
+    ChunkRows {
+        last_key: fetched.rows.last().and_then(|row| schema.key_of(row)),
+        exhausted: fetched.complete,
+        schema,
+        rows: fetched.rows,
+        versions: None,
+        view,
+        read_time_us,
+        took_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
     }
 }
 
@@ -435,14 +436,6 @@ fn rows_for(bytes: u64, row_bytes: u64) -> u32 {
         .saturating_add(1)
 }
 
-/// Keys that cut the sorted sample into `parts`.
-fn every_part(keys: &[Key], parts: u32) -> Vec<Key> {
-    let cuts = (1..parts as usize).filter_map(|part| keys.get(part * keys.len() / parts as usize));
-    let mut cuts: Vec<Key> = cuts.cloned().collect();
-    cuts.dedup();
-    cuts
-}
-
 fn of_table(error: Error, table: &TableName) -> Error {
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::Privilege | ErrorKind::UnsupportedValue => {
@@ -469,17 +462,4 @@ fn not_published(table: &TableName, publication: &str) -> Error {
 
 fn unsendable(what: &str, error: &std::io::Error) -> Error {
     Error::bug(format!("{what}: {error}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cuts_divide_a_sample_evenly() {
-        let keys: Vec<Key> = (0..100_u8).map(|number| Key::from_columns(&[Some([number])])).collect();
-        let cuts = every_part(&keys, 4);
-        assert_eq!(cuts, [keys[25].clone(), keys[50].clone(), keys[75].clone()]);
-        assert!(every_part(&[], 4).is_empty());
-    }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The SELECT of a chunk: text and parameters.
 
-use super::Sample;
+use super::split::Sample;
 use crate::protocol::quoting::{quote_identifier, quote_qualified};
 use crate::schema::{ShapeColumn, TableShape};
 use bytes::BytesMut;
@@ -210,6 +210,13 @@ fn read_from(shape: &TableShape) -> String {
     } else {
         format!("ONLY {name}")
     }
+}
+
+/// The published columns as they are, for a look at what they are now.
+pub(super) fn of_columns(shape: &TableShape) -> String {
+    let names = shape.columns.iter().map(|column| quote_identifier(&column.name));
+    let table = quote_qualified(&shape.name.schema, &shape.name.table);
+    format!("SELECT {} FROM {table}", names.collect::<Vec<_>>().join(","))
 }
 
 /// A column as it is asked for: its text where its type has no binary form, as the log brings it. The text has a name

@@ -68,9 +68,10 @@ use crate::query_connection::QueryConnection;
 use crate::replication_connection::{ReplicationStream, stream_failure};
 use crate::selection::Selection;
 use crate::settings::Settings;
+use crate::start_snapshot::HoldsSnapshot;
 use decoder::{Decoder, Step};
 use highwater_core::change::LogItem;
-use highwater_core::connector::{LogReader, Retention};
+use highwater_core::connector::{LogReader, Retention, StartSnapshot};
 use highwater_core::position::{Lineage, ResumePoint, RunId};
 use highwater_core::{Error, ErrorKind, Result};
 use lookup::RelationLookup;
@@ -114,6 +115,7 @@ pub struct PgLogReader {
     durable: Option<PgPosition>,
     /// When the server is told that we live although there is nothing new to tell: a long replay reads nothing.
     tell_at: Instant,
+    snapshot: Option<HoldsSnapshot>,
 }
 
 impl PgLogReader {
@@ -152,6 +154,7 @@ impl PgLogReader {
             status_due: false,
             durable: None,
             tell_at,
+            snapshot: None,
         }
     }
 
@@ -173,6 +176,12 @@ impl PgLogReader {
             self.stream.what()
         );
         Err(Error::new(ErrorKind::Unreachable, what))
+    }
+
+    /// Holds the snapshot that was taken where the log began.
+    pub(crate) fn holding(mut self, snapshot: Option<HoldsSnapshot>) -> Self {
+        self.snapshot = snapshot;
+        self
     }
 
     /// Turns frames that lie ready into items.
@@ -349,6 +358,15 @@ impl LogReader for PgLogReader {
 
     fn lineage(&self) -> Lineage {
         self.lineage.clone()
+    }
+
+    fn start_snapshot(&self) -> StartSnapshot<PgPosition> {
+        let holds = self.snapshot.as_ref();
+        holds.map_or(StartSnapshot::None, |holds| holds.cell().status())
+    }
+
+    fn release_snapshot(&mut self) {
+        self.snapshot = None;
     }
 
     fn retention(&self) -> Option<Retention> {

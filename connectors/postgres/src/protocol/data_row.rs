@@ -10,6 +10,10 @@ use highwater_core::image::Cell;
 pub struct FieldDescription {
     /// Name.
     pub name: String,
+    /// The object id of the table that it is a column of, 0 for an expression.
+    pub table_oid: u32,
+    /// Its number in that table.
+    pub column: u16,
     /// The type's object id.
     pub type_oid: u32,
     /// The type modifier, -1 for none.
@@ -25,14 +29,16 @@ pub fn parse_row_description(body: &[u8]) -> Result<Vec<FieldDescription>, Proto
     let mut fields = Vec::with_capacity(count);
     for _ in 0..count {
         let name = reader.c_str("field name")?.to_owned();
-        reader.u32("table of a field")?;
-        reader.u16("column of a field")?;
+        let table_oid = reader.u32("table of a field")?;
+        let column = reader.u16("column of a field")?;
         let type_oid = reader.u32("type of a field")?;
         reader.u16("type size of a field")?;
         let type_modifier = reader.i32("type modifier of a field")?;
         let binary = reader.u16("format of a field")? == 1;
         fields.push(FieldDescription {
             name,
+            table_oid,
+            column,
             type_oid,
             type_modifier,
             binary,
@@ -127,6 +133,8 @@ mod tests {
         let body = b"\0\x01id\0\0\0\x40\x01\0\x01\0\0\0\x17\0\x04\xFF\xFF\xFF\xFF\0\x01";
         let expected = FieldDescription {
             name: "id".into(),
+            table_oid: 0x4001,
+            column: 1,
             type_oid: 23,
             type_modifier: -1,
             binary: true,

@@ -23,6 +23,7 @@ mod resume;
 mod retention;
 mod round_trip;
 mod standby;
+mod start_snapshot;
 mod text;
 mod types;
 
