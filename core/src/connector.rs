@@ -175,6 +175,10 @@ pub trait LogReader: Send {
     fn overload(&self) -> Option<Arc<str>> {
         None
     }
+    /// What happened to captured tables since the last call that the log has no row change for.
+    fn unlogged_changes(&mut self) -> Vec<UnloggedChange> {
+        Vec::new()
+    }
     /// The snapshot that was taken where this log began. Chunk readers of the same connector read from it what says so
     /// ([`ChunkRequest::at_start`]).
     fn start_snapshot(&self) -> StartSnapshot<Self::Position> {
@@ -194,6 +198,19 @@ pub enum StartSnapshot<P> {
     Held(P),
     /// It can be read no more, or not all of it. Why, for people.
     Lost(String),
+}
+
+/// Rows came to a captured table, or went, and the log has no change of theirs (Postgres: partitions attached and detached).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnloggedChange {
+    /// The table.
+    pub table: TableName,
+    /// A stable name, for reports: `partition_attached`.
+    pub code: &'static str,
+    /// What happened and what to do; no values.
+    pub message: String,
+    /// The rows that are to be copied, as a condition in the database's own language.
+    pub copy: Option<String>,
 }
 
 /// What a source keeps of its log until it was acknowledged.

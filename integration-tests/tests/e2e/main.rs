@@ -15,6 +15,7 @@ mod flow_first;
 mod flow_first_load;
 mod flow_keyless;
 mod flow_messages;
+mod flow_partitions;
 mod flow_pieces;
 mod flow_rows;
 mod flow_schema;

@@ -322,6 +322,7 @@ impl<C: SourceConnector> Capture<C> {
         }
         self.spare_source().await?;
         self.watch_start_snapshot().await?;
+        self.copy_unlogged().await?;
         self.observe(now);
         if self.retry_at.is_none_or(|at| now >= at) {
             self.retry_at = None;

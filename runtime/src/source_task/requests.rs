@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use highwater_core::connector::{CatalogTable, SourceConnector};
+use highwater_core::connector::{CatalogTable, LogReader, SourceConnector};
+use highwater_core::dblog::action::Report;
 use highwater_core::dblog::input::{Input, SnapshotRows, SnapshotScope};
 use highwater_core::schema::{Key, TableName};
 use highwater_core::{Class, Error, ErrorKind, Result};
@@ -80,6 +81,23 @@ impl<C: SourceConnector> Capture<C> {
         let mut tables = self.catalog.tables.iter();
         let has_key = tables.any(|known| known.schema.name == *table && !known.schema.key.is_empty());
         has_key && !self.added.contains(table)
+    }
+
+    /// Rows that came to a table without a change in the log are copied; of those that went a person is told.
+    pub(super) async fn copy_unlogged(&mut self) -> Result<()> {
+        for change in self.log.unlogged_changes() {
+            self.report(&Report {
+                table: change.table.clone(),
+                chunk: None,
+                code: change.code.to_owned(),
+                message: change.message,
+            });
+            if let Some(condition) = change.copy {
+                let (table, rows) = (change.table, SnapshotRows::Condition(condition));
+                self.step(Input::Snapshot(vec![SnapshotScope { table, rows }])).await?;
+            }
+        }
+        Ok(())
     }
 
     /// A copy failed for good. One that a person asked for is reported and no more; without its first copy a table would

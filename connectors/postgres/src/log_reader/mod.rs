@@ -50,6 +50,7 @@ mod landmarks;
 mod lookup;
 mod messages;
 pub(crate) mod overload;
+mod partitions;
 mod prepared;
 mod relation;
 mod relations;
@@ -71,7 +72,7 @@ use crate::settings::Settings;
 use crate::start_snapshot::HoldsSnapshot;
 use decoder::{Decoder, Step};
 use highwater_core::change::LogItem;
-use highwater_core::connector::{LogReader, Retention, StartSnapshot};
+use highwater_core::connector::{LogReader, Retention, StartSnapshot, UnloggedChange};
 use highwater_core::position::{Lineage, ResumePoint, RunId};
 use highwater_core::{Error, ErrorKind, Result};
 use lookup::RelationLookup;
@@ -130,7 +131,7 @@ impl PgLogReader {
         run: RunId,
     ) -> Self {
         let now = Instant::now();
-        let mut server_end = ServerEnd::watch(settings.clone());
+        let mut server_end = ServerEnd::watch(settings.clone(), selection.clone());
         server_end.load_known().await;
         let (position, lineage) = (start.position, start.lineage.clone());
         let decoder = decoder_of(&settings, selection, start, xids, run);
@@ -371,6 +372,10 @@ impl LogReader for PgLogReader {
 
     fn retention(&self) -> Option<Retention> {
         self.server_end.retention()
+    }
+
+    fn unlogged_changes(&mut self) -> Vec<UnloggedChange> {
+        self.server_end.unlogged_changes()
     }
 
     fn overload(&self) -> Option<Arc<str>> {

@@ -3,22 +3,27 @@
 //! then by a task of its own, for the stream itself does not say it.
 
 use super::overload::Load;
+use super::partitions::Partitions;
 use super::retention::{Notice, SlotState, Watch};
 use crate::catalog_row::{CatalogRow, Parameter, only_row};
 use crate::protocol::Lsn;
 use crate::query_connection::QueryConnection;
+use crate::selection::Selection;
 use crate::settings::{Settings, ThrottleSettings};
 use highwater_core::Result;
-use highwater_core::connector::Retention;
+use highwater_core::connector::{Retention, UnloggedChange};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
 /// How often the server is asked.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Partitions are looked at once in so many intervals.
+const PARTITIONS_EVERY: u64 = 5;
 
 /// A question that takes longer is given up: nothing waits for it, and a server that is busy is not to be held up by it.
 const SET_UP: &str = "SET statement_timeout = '10s'";
@@ -47,19 +52,25 @@ struct Known {
 #[derive(Debug)]
 pub(super) struct ServerEnd {
     known: watch::Receiver<Known>,
+    unlogged: mpsc::UnboundedReceiver<UnloggedChange>,
     asking: JoinHandle<()>,
 }
 
 impl ServerEnd {
     /// Begins to ask, over a connection of its own. A failure leaves the last answer standing: the stream finds out by
     /// itself when the server is gone.
-    pub(super) fn watch(settings: Arc<Settings>) -> Self {
+    pub(super) fn watch(settings: Arc<Settings>, selection: Arc<Selection>) -> Self {
         let (told, known) = watch::channel(Known {
             asked_load: settings.throttle.is_off(),
             ..Known::default()
         });
-        let asking = tokio::spawn(ask(settings, told));
-        Self { known, asking }
+        let (tell, unlogged) = mpsc::unbounded_channel();
+        let asking = tokio::spawn(ask(settings, selection, told, tell));
+        Self {
+            known,
+            unlogged,
+            asking,
+        }
     }
 
     pub(super) fn get(&self) -> Option<Lsn> {
@@ -81,6 +92,11 @@ impl ServerEnd {
         let _ = self.known.wait_for(|known| known.asked_load).await;
     }
 
+    /// What the log does not tell, since the last call.
+    pub(super) fn unlogged_changes(&mut self) -> Vec<UnloggedChange> {
+        std::iter::from_fn(|| self.unlogged.try_recv().ok()).collect()
+    }
+
     pub(super) fn overload(&self) -> Option<Arc<str>> {
         self.known.borrow().overload.clone()
     }
@@ -92,14 +108,27 @@ impl Drop for ServerEnd {
     }
 }
 
-async fn ask(settings: Arc<Settings>, told: watch::Sender<Known>) {
+async fn ask(
+    settings: Arc<Settings>,
+    selection: Arc<Selection>,
+    told: watch::Sender<Known>,
+    unlogged: mpsc::UnboundedSender<UnloggedChange>,
+) {
     let slot = settings.slot.name.clone();
     let limits = settings.throttle.clone();
-    let mut connection = QueryConnection::new(settings, "highwater lag", SET_UP);
+    let mut connection = QueryConnection::new(settings.clone(), "highwater lag", SET_UP);
     let mut ticks = tokio::time::interval(INTERVAL);
-    let mut watch = Watch::default();
-    loop {
+    let (mut watch, mut partitions) = (Watch::default(), Partitions::default());
+    for tick in 0_u64.. {
         ticks.tick().await;
+        if tick % PARTITIONS_EVERY == 0 {
+            match partitions.look(&mut connection, &settings, &selection).await {
+                Ok(changes) => changes.into_iter().for_each(|change| {
+                    let _ = unlogged.send(change);
+                }),
+                Err(error) => tracing::debug!(%error, "the partitions of captured tables are not known"),
+            }
+        }
         match read(&mut connection, &slot).await {
             Ok((state, in_recovery)) => {
                 let retention = watch.note(Instant::now(), state);
