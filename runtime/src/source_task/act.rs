@@ -6,7 +6,7 @@ use std::sync::Arc;
 use highwater_core::change::{Capture as Origin, Change};
 use highwater_core::connector::{LogReader, SourceConnector};
 use highwater_core::dblog::action::{Action, Certificate, Outcome as CopyOutcome};
-use highwater_core::schema::TableSchema;
+use highwater_core::schema::{TableName, TableSchema};
 use highwater_core::transport::TopicSpec;
 use highwater_core::{Error, Result};
 use highwater_formats::Outcome;
@@ -101,18 +101,27 @@ impl<C: SourceConnector> Capture<C> {
 
     /// Registers a shape and makes its topic, before the first event that follows it.
     pub(super) async fn prepare(&mut self, schema: &Arc<TableSchema>) -> Result<()> {
-        let topic = self.encoder.topic(&schema.name);
-        if !self.topics.contains(&topic) {
-            let spec = TopicSpec {
-                name: topic.to_string(),
-                partitions: self.settings.topics.partitions,
-                cleanup: self.settings.topics.cleanup,
-                retention: self.settings.topics.retention,
-            };
-            self.transport.ensure_topics(&[spec]).await?;
-            self.topics.insert(topic);
-        }
+        self.make_topics([&schema.name]).await?;
         self.encoder.prepare(schema).await
+    }
+
+    /// Makes the topics of these tables that this run has not seen yet, all at once.
+    pub(super) async fn make_topics(&mut self, tables: impl IntoIterator<Item = &TableName>) -> Result<()> {
+        let topics = tables.into_iter().map(|table| self.encoder.topic(table));
+        let unseen: Vec<Arc<str>> = topics.filter(|topic| !self.topics.contains(topic)).collect();
+        if unseen.is_empty() {
+            return Ok(());
+        }
+        let spec = |topic: &Arc<str>| TopicSpec {
+            name: topic.to_string(),
+            partitions: self.settings.topics.partitions,
+            cleanup: self.settings.topics.cleanup,
+            retention: self.settings.topics.retention,
+        };
+        let specs: Vec<TopicSpec> = unseen.iter().map(spec).collect();
+        self.transport.ensure_topics(&specs).await?;
+        self.topics.extend(unseen);
+        Ok(())
     }
 
     async fn act_on(&mut self, action: Action<C::Position>) -> Result<()> {

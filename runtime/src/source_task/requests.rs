@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use super::capture::Capture;
 use super::{Command, Order};
 
+/// Topics that are made by one request.
+const TOPICS_AT_ONCE: usize = 200;
 /// A table with fewer rows than this is copied as one range.
 const ROWS_TO_CUT: u64 = 200_000;
 
@@ -68,6 +70,11 @@ impl<C: SourceConnector> Capture<C> {
                 let scopes = if self.is_first(name) { &mut first } else { &mut later };
                 scopes.push(all(name.clone(), Vec::new()));
             }
+        }
+        // One by one they would be most of what copies of many small tables cost.
+        let copied: Vec<_> = first.iter().chain(&later).map(|scope| &scope.table).collect();
+        for tables in copied.chunks(TOPICS_AT_ONCE) {
+            self.make_topics(tables.iter().copied()).await?;
         }
         for input in [Input::FirstCopies(first), Input::Snapshot(later)] {
             self.step(input).await?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Topics of a cluster: made with sane settings, listed, looked up.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,8 @@ use super::left_open::OpenTransactions;
 use super::settings::KafkaSettings;
 use crate::failure::topic_not_found;
 
+/// Topics that are looked up each by its name; for more of them the cluster is asked for all that it has.
+const ASKED_ONE_BY_ONE_MAX: usize = 16;
 /// What else goes into a record's batch besides its bytes, at most.
 const BATCH_OVERHEAD_BYTES: u32 = 4_096;
 /// The brokers' default of `max.message.bytes`.
@@ -116,7 +118,8 @@ impl Topics {
     /// Makes those that are missing and waits until they can be used.
     pub(super) async fn ensure(&self, specs: &[TopicSpec]) -> Result<()> {
         let this = self.clone();
-        let found = blocking(move || this.consumer.topics(None, this.limit())).await?;
+        let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
+        let found = blocking(move || this.look_up(&names)).await?;
         let found = found.map_err(|failure| self.failed(&failure, "list topics"))?;
         let missing: Vec<&TopicSpec> = specs.iter().filter(|spec| !found.contains_key(&spec.name)).collect();
         if missing.is_empty() {
@@ -125,6 +128,23 @@ impl Topics {
         self.make(&missing).await?;
         let names = missing.iter().map(|spec| spec.name.clone()).collect();
         self.wait_until_led(names).await
+    }
+
+    /// Those of these topics that are there, how many partitions each has and whether all are led. Blocks. A few are asked
+    /// for one by one: a cluster may have many more.
+    fn look_up(&self, names: &[String]) -> Result<BTreeMap<String, (u32, bool)>, Failure> {
+        if names.len() > ASKED_ONE_BY_ONE_MAX {
+            return self.consumer.topics(None, self.limit());
+        }
+        let mut found = BTreeMap::new();
+        for name in names {
+            match self.consumer.topics(Some(name), self.limit()) {
+                Ok(one) => found.extend(one),
+                Err(failure) if matches!(failure.code, Code::UnknownTopicOrPartition | Code::UnknownTopic) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(found)
     }
 
     async fn make(&self, missing: &[&TopicSpec]) -> Result<()> {
@@ -198,7 +218,7 @@ impl Topics {
         let waited = blocking(move || {
             let deadline = Instant::now() + this.limit();
             loop {
-                let found = this.consumer.topics(None, this.limit())?;
+                let found = this.look_up(&names)?;
                 if names.iter().all(|name| found.get(name).is_some_and(|(_, led)| *led)) {
                     return Ok(());
                 }
