@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Does what the engine asks for, in its order.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use highwater_core::change::{Capture as Origin, Change};
@@ -108,7 +109,8 @@ impl<C: SourceConnector> Capture<C> {
     /// Makes the topics of these tables that this run has not seen yet, all at once.
     pub(super) async fn make_topics(&mut self, tables: impl IntoIterator<Item = &TableName>) -> Result<()> {
         let topics = tables.into_iter().map(|table| self.encoder.topic(table));
-        let unseen: Vec<Arc<str>> = topics.filter(|topic| !self.topics.contains(topic)).collect();
+        // Tables of one topic are refused by their names when their shapes are prepared.
+        let unseen: BTreeSet<Arc<str>> = topics.filter(|topic| !self.topics.contains(topic)).collect();
         if unseen.is_empty() {
             return Ok(());
         }
