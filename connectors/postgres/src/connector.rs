@@ -11,7 +11,7 @@ use crate::position::{PgPosition, XidEpoch};
 use crate::preflight;
 use crate::protocol::Lsn;
 use crate::protocol::replication::{SlotOptions, SlotSnapshot, StartReplication};
-use crate::publication::{add_to_publication, ensure_publication};
+use crate::publication::{add_to_publication, ensure_publication, let_older_transactions_end};
 use crate::query_connection::QueryConnection;
 use crate::replication_connection::{CreatedSlot, ReplicationConnection};
 use crate::selection::Selection;
@@ -194,10 +194,15 @@ impl PostgresConnector {
         check_privilege(&mut catalog, &self.settings.throttle, &self.settings.user).await?;
         // Before the slot: decoding looks the publication up as it was when each change was made.
         ensure_publication(&mut catalog, &settings, &self.selection).await?;
+        let has_slot = read_slot(&mut catalog, &settings.slot.name).await?.is_some();
         let mut start = self
             .start_position(&mut catalog, &mut replication, from, in_recovery, snapshot)
             .await?;
         start.lineage = lineage;
+        // A slot that is made now waited for what was open. A standby's snapshots do not list it.
+        if has_slot && !in_recovery {
+            let_older_transactions_end(&mut catalog, &settings.publication.name, &self.selection, |_| true).await?;
+        }
         let sql = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())";
         let what = "reading the next transaction id";
         let next = only_row(catalog.query(sql, &[], what).await?, what)?;
@@ -286,7 +291,10 @@ impl SourceConnector for PostgresConnector {
 
     async fn open_chunks(&self) -> Result<PgChunkReader> {
         let captured = self.captured().await?;
-        Ok(PgChunkReader::new(captured.settings, self.start_snapshot.clone()).of_standby(captured.in_recovery))
+        Ok(
+            PgChunkReader::new(captured.settings, self.selection.clone(), self.start_snapshot.clone())
+                .of_standby(captured.in_recovery),
+        )
     }
 
     async fn open_watermarks(&self, run: RunId) -> Result<PgWatermarkWriter> {
@@ -297,6 +305,15 @@ impl SourceConnector for PostgresConnector {
     async fn add_tables(&self, tables: &[TableName]) -> Result<()> {
         let mut catalog = QueryConnection::new(self.captured().await?.settings, "highwater catalog", TIME_OUTS);
         add_to_publication(&mut catalog, &self.settings, tables).await?;
+        if !self.captured().await?.in_recovery {
+            let_older_transactions_end(
+                &mut catalog,
+                &self.settings.publication.name,
+                &self.selection,
+                |table| tables.contains(table),
+            )
+            .await?;
+        }
         self.selection.add(tables);
         Ok(())
     }

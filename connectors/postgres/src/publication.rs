@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The publication: which tables the server sends, and how it is brought in line with the settings.
 
-use crate::catalog_row::CatalogRow;
+use crate::catalog_row::{CatalogRow, FullXid};
 use crate::protocol::pgoutput::ReplicaIdentity;
 use crate::protocol::quoting::{quote_identifier, quote_qualified};
 use crate::query_connection::QueryConnection;
@@ -99,6 +99,40 @@ pub async fn read_published(connection: &mut QueryConnection, name: &str) -> Res
     rows.iter()
         .map(|row| Ok(TableName::new(row.column::<&str>(0)?, row.column::<&str>(1)?)))
         .collect()
+}
+
+/// Tables that may have been published while a transaction ran that still runs, and the id of the next transaction. A
+/// transaction that took its id between that of the publishing one and its commit is covered by a margin of ids.
+/// Parameter: the publication's name.
+const YOUNG: &str = "\
+    SELECT n.nspname, c.relname, pg_catalog.pg_snapshot_xmax(s.now) \
+      FROM (SELECT pg_catalog.pg_current_snapshot()) s (now) \
+      JOIN pg_catalog.pg_publication p ON p.pubname = $1 \
+      JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid \
+      JOIN pg_catalog.pg_class c ON c.oid = r.prrelid \
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     WHERE pg_catalog.age(r.xmin) <= 100 + pg_catalog.pg_snapshot_xmax(s.now)::text::int8 \
+                                         - pg_catalog.pg_snapshot_xmin(s.now)::text::int8";
+
+/// Has copies of tables (those that `concerns` names) that were published a short while ago wait for the transactions that were open then; see
+/// [`Selection::read_later`].
+pub(crate) async fn let_older_transactions_end(
+    connection: &mut QueryConnection,
+    publication: &str,
+    selection: &Selection,
+    concerns: impl Fn(&TableName) -> bool,
+) -> Result<()> {
+    let what = "reading which tables were published of late";
+    let rows = connection.query(YOUNG, &[(&publication, Type::TEXT)], what).await?;
+    let Some(first) = rows.first() else { return Ok(()) };
+    let horizon = first.column::<FullXid>(2)?.0;
+    let tables: Result<Vec<TableName>> = rows
+        .iter()
+        .map(|row| Ok(TableName::new(row.column::<&str>(0)?, row.column::<&str>(1)?)))
+        .collect();
+    let tables = tables?.into_iter().filter(concerns).collect();
+    selection.read_later(tables, horizon);
+    Ok(())
 }
 
 /// Reads the tables that exist and are chosen. A partition is chosen only where the settings name it: its partitioned

@@ -3,7 +3,7 @@
 
 use crate::settings::Settings;
 use highwater_core::schema::TableName;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -13,6 +13,8 @@ pub struct Selection {
     settings: Arc<Settings>,
     added: RwLock<BTreeSet<TableName>>,
     generation: AtomicU64,
+    /// Tables that were published a short while ago, and the transaction before which all must have ended before one is read.
+    young: RwLock<BTreeMap<TableName, u64>>,
 }
 
 impl Selection {
@@ -22,6 +24,7 @@ impl Selection {
             settings,
             added: RwLock::default(),
             generation: AtomicU64::new(0),
+            young: RwLock::default(),
         }
     }
 
@@ -42,6 +45,19 @@ impl Selection {
             .unwrap_or_else(PoisonError::into_inner)
             .extend(tables.iter().cloned());
         self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Lets `tables` not be read before every transaction below `horizon` has ended. What one of them wrote before a table was
+    /// published is not in the log, and no read sees it until it commits.
+    pub(crate) fn read_later(&self, tables: Vec<TableName>, horizon: u64) {
+        let mut young = self.young.write().unwrap_or_else(PoisonError::into_inner);
+        young.extend(tables.into_iter().map(|table| (table, horizon)));
+    }
+
+    /// The transaction below which all must have ended before `table` is read.
+    pub(crate) fn horizon_of(&self, table: &TableName) -> Option<u64> {
+        let young = self.young.read().unwrap_or_else(PoisonError::into_inner);
+        young.get(table).copied()
     }
 
     /// Grows with every addition: a decision made at an older generation is to be made again.

@@ -8,6 +8,7 @@ mod bad_days;
 mod bad_postgres;
 mod bad_settings;
 mod failover;
+mod flow_added;
 mod flow_anomaly;
 mod flow_check;
 mod flow_copies;

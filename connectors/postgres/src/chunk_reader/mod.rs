@@ -31,6 +31,7 @@ use crate::protocol::data_row::parse_data_row;
 use crate::protocol::framing::FrameBatch;
 use crate::schema;
 use crate::schema::TableShape;
+use crate::selection::Selection;
 use crate::settings::Settings;
 use crate::start_snapshot::StartSnapshotCell;
 use crate::type_catalogue::{TYPES, TypeCatalogue};
@@ -60,6 +61,7 @@ const SPLIT_PARTS_MAX: u32 = 1_024;
 #[derive(Debug)]
 pub struct PgChunkReader {
     settings: Arc<Settings>,
+    selection: Arc<Selection>,
     /// The server is a standby.
     in_recovery: bool,
     /// Taken out while a read runs: a connection whose read failed or was dropped is never used again.
@@ -100,9 +102,10 @@ struct Fetched {
 
 impl PgChunkReader {
     /// A reader that connects when it first reads; `start` has the snapshot where the log began, if there is one.
-    pub fn new(settings: Arc<Settings>, start: Arc<StartSnapshotCell>) -> Self {
+    pub fn new(settings: Arc<Settings>, selection: Arc<Selection>, start: Arc<StartSnapshotCell>) -> Self {
         Self {
             settings,
+            selection,
             in_recovery: false,
             start,
             idle: None,
@@ -173,6 +176,13 @@ impl PgChunkReader {
         // more may have been taken on either side of the promotion.
         if in_recovery != self.in_recovery {
             return Err(role_changed(what));
+        }
+        if self
+            .selection
+            .horizon_of(table)
+            .is_some_and(|horizon| !in_recovery && snapshot.xmin < horizon)
+        {
+            return Err(older_transactions(table));
         }
         let view = match in_recovery {
             true => ReadView::Ordered,
@@ -446,6 +456,16 @@ fn of_table(error: Error, table: &TableName) -> Error {
 }
 
 /// The server was promoted, or came back as a standby.
+fn older_transactions(table: &TableName) -> Error {
+    let what = format!(
+        "table {table} was published while transactions were open that still are: what they wrote to it before is in no log, \
+         so its copy waits for their end"
+    );
+    let fix =
+        "end them: SELECT pid, xact_start FROM pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY xact_start";
+    Error::new(ErrorKind::Unreachable, what).with_fix(fix)
+}
+
 fn role_changed(what: &str) -> Error {
     let what = format!("{what}: the server is a standby no longer, or is one now; the log is opened anew");
     Error::new(ErrorKind::Unreachable, what)
