@@ -208,7 +208,9 @@ impl<'a> Life<'a> {
             Action::Watch(table) => self.renewals.watch(table),
             Action::Compare { table, ends } => self.renewals.ask(table, ends.first().copied().unwrap_or(0)),
             Action::Remove { table, position, .. } => {
-                let number = self.database.table_number(&table).ok_or("an unknown table")?;
+                // It may have been dropped since its keys were compared.
+                let number = self.database.tables.iter().rposition(|known| *known.name() == table);
+                let number = number.ok_or("an unknown table")?;
                 let schema = self.database.tables[number].shape().clone();
                 for delete in self.renewals.remove(&schema, position) {
                     self.summary.removed += 1;
