@@ -47,8 +47,15 @@ pub enum Isolation {
 
 /// The longest that reading a topic may take.
 const READ_LIMIT: Duration = Duration::from_secs(120);
+/// How long a lock may outlive the reader that held it: another test may start a process at that moment, which is a copy of
+/// this one, open files included, until it becomes the other program.
+const UNLOCK_LIMIT: Duration = Duration::from_secs(10);
 /// Records asked of the embedded transport at once.
 const RECORDS_MAX: usize = 10_000;
+
+fn is_locked(error: &highwater_core::Error) -> bool {
+    error.message().contains("another process has it open")
+}
 
 impl Destination {
     /// All committed records of topics, from the oldest to the end as it is now; per partition in order. Topics that do
@@ -92,7 +99,16 @@ impl Destination {
                 Arc::new(ConfluentRegistry::new(&ConfluentSettings::new(registry)).expect("a registry's address"))
             }
             Destination::Embedded { store } => {
-                Arc::new(EmbeddedRegistry::open(&store.join("schemas")).expect("the registry's folder"))
+                let folder = store.join("schemas");
+                let unlocked = Instant::now() + UNLOCK_LIMIT;
+                loop {
+                    match EmbeddedRegistry::open(&folder) {
+                        Err(error) if is_locked(&error) && Instant::now() < unlocked => {
+                            std::thread::sleep(Duration::from_millis(5));
+                        }
+                        opened => return Arc::new(opened.expect("the registry's folder")),
+                    }
+                }
             }
         }
     }

@@ -29,7 +29,7 @@ fn state_of(events: &[DecodedEvent]) -> BTreeMap<String, i64> {
 /// Changes rows whose id is odd, round by round, until told to stop.
 async fn changes(scene: &Scene, rounds: std::ops::Range<i64>) {
     for round in rounds {
-        let id = (round * 7_919) % ROWS | 1;
+        let id = ((round * 7_919) % ROWS) | 1;
         let sql = format!(
             "UPDATE loose SET v = 'round {round}' WHERE id IN ({id}, {}); DELETE FROM loose WHERE id BETWEEN {} AND {} AND id % 2 = 1; \
              INSERT INTO loose VALUES ({}, 'new')",
