@@ -20,7 +20,8 @@
 //! *Not promised*: that it lasts. Its sessions can be ended by an administrator or with the server. When a reader cannot
 //! take it up any more, it is lost as a whole, and what is left of the copies is read between marks.
 
-use crate::connection::{Connection, Purpose};
+use crate::chunk_reader::open_session;
+use crate::connection::Connection;
 use crate::failure::sqlstate;
 use crate::position::PgPosition;
 use crate::protocol::quoting::quote_literal;
@@ -78,7 +79,7 @@ pub struct StartTable {
 impl StartSnapshotCell {
     /// Takes over the snapshot `exported`, which was exported with the slot at `moment`.
     pub async fn hold(&self, settings: &Settings, exported: &str, moment: PgPosition) -> Result<()> {
-        let mut keeper = Connection::open(settings, Purpose::Chunks, "highwater snapshot").await?;
+        let mut keeper = open_session(settings, "highwater snapshot").await?;
         let what = "keeping the snapshot of the slot";
         import(&mut keeper, exported, what).await?;
         let rows = keeper.batch("SELECT pg_catalog.pg_export_snapshot()", what).await?;
@@ -125,7 +126,7 @@ impl StartSnapshotCell {
             State::None => return Err(gone("it was let go")),
             State::Lost(why) => return Err(gone(why)),
         };
-        let mut connection = Connection::open(settings, Purpose::Chunks, "highwater first load").await?;
+        let mut connection = open_session(settings, "highwater first load").await?;
         let what = "reading from the snapshot of the slot";
         if let Err(error) = import(&mut connection, &name, what).await {
             // The server's word, not a broken connection: the transaction that exports it is over.

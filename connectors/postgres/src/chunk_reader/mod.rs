@@ -122,18 +122,8 @@ impl PgChunkReader {
         self
     }
 
-    /// A session for reads. Row-level security is off, which means that a policy that would hide rows is an error
-    /// instead. Index order is what keyset pagination lives on.
     async fn open(&self) -> Result<Connection> {
-        let mut connection = Connection::open(&self.settings, Purpose::Chunks, "highwater chunks").await?;
-        let chunks = &self.settings.chunks;
-        let set_up = format!(
-            "SET row_security = off; SET enable_seqscan = off; SET jit = off; SET statement_timeout = {}; \
-             SET lock_timeout = {}",
-            chunks.statement_timeout_ms, chunks.lock_timeout_ms
-        );
-        connection.batch(&set_up, "setting up a session for chunks").await?;
-        Ok(connection)
+        open_session(&self.settings, "highwater chunks").await
     }
 
     /// Locks the table, takes the snapshot, and finds out the table's shape in it. One round trip, and one more where
@@ -383,6 +373,20 @@ impl ChunkReader for PgChunkReader {
         }
         result.map_err(|error| of_table(error, table))
     }
+}
+
+/// A session for reads. Row-level security is off, which means that a policy that would hide rows is an error instead.
+/// Index order is what keyset pagination lives on.
+pub(crate) async fn open_session(settings: &Settings, application_name: &'static str) -> Result<Connection> {
+    let mut connection = Connection::open(settings, Purpose::Chunks, application_name).await?;
+    let chunks = &settings.chunks;
+    let set_up = format!(
+        "SET row_security = off; SET enable_seqscan = off; SET jit = off; SET statement_timeout = {}; \
+         SET lock_timeout = {}",
+        chunks.statement_timeout_ms, chunks.lock_timeout_ms
+    );
+    connection.batch(&set_up, "setting up a session for chunks").await?;
+    Ok(connection)
 }
 
 fn chunk_rows(

@@ -13,11 +13,13 @@ use highwater_postgres::PostgresConnector;
 use highwater_postgres::chunk_reader::PgChunkReader;
 use highwater_postgres::log_reader::PgLogReader;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 on_each_major!(
     a_transaction_is_in_the_snapshot_or_in_the_log,
     a_reader_takes_it_up_again_and_without_its_keeper_it_is_lost,
     a_table_that_was_changed_since_gives_it_up,
+    rows_that_a_policy_hides_are_an_error_there_too,
     it_ends_with_its_log,
 );
 
@@ -67,17 +69,22 @@ fn id(schema: &TableSchema, key: &Key) -> i64 {
 
 async fn a_transaction_is_in_the_snapshot_or_in_the_log(major: u16) {
     let fixture = filled(major).await;
-    let last = 4_000;
+    let is_copied = AtomicBool::new(false);
+    // Each writes on until the copy is made, and gives the ids that it wrote.
     let writers = (0..4).map(|writer| {
-        let database = &fixture.database;
+        let (database, is_copied) = (&fixture.database, &is_copied);
         async move {
             let client = database.connect().await.expect("a session");
-            let mut id = 1_001 + writer;
-            while id <= last {
+            let mut ids = Vec::new();
+            let mut is_last = false;
+            while !is_last {
+                is_last = is_copied.load(Ordering::Relaxed);
+                let id = 1_001 + writer + 4 * ids.len() as i64;
                 let row = format!("INSERT INTO t VALUES ({id}, 'meanwhile')");
                 client.batch_execute(&row).await.expect("a row");
-                id += 4;
+                ids.push(id);
             }
+            ids
         }
     });
     let mut writers: Vec<_> = writers.map(Box::pin).collect();
@@ -96,13 +103,15 @@ async fn a_transaction_is_in_the_snapshot_or_in_the_log(major: u16) {
             let keys = chunk.rows.iter().map(|row| chunk.schema.key_of(row).expect("a key"));
             copied.extend(keys.map(|key| id(&chunk.schema, &key)));
             if chunk.exhausted {
+                is_copied.store(true, Ordering::Relaxed);
                 return (log, copied);
             }
             after = chunk.last_key;
         }
     };
     let everything = async { tokio::join!(a, b, c, d, copy) };
-    let (.., (mut log, copied)) = tokio::time::timeout(LIMIT, everything).await.expect("in time");
+    let (a, b, c, d, (mut log, copied)) = tokio::time::timeout(LIMIT, everything).await.expect("in time");
+    let written = [a, b, c, d].concat();
     fixture.sql("INSERT INTO t VALUES (-1, 'last')").await;
     let is_last = |item: &Item| match item {
         LogItem::Change(change) => change
@@ -125,7 +134,7 @@ async fn a_transaction_is_in_the_snapshot_or_in_the_log(major: u16) {
         "rows were written before and after"
     );
     let both: BTreeSet<i64> = copied.union(&in_log).copied().collect();
-    let missing: Vec<i64> = (1..=500).chain(1_001..=last).filter(|id| !both.contains(id)).collect();
+    let missing: Vec<i64> = (1..=500).chain(written).filter(|id| !both.contains(id)).collect();
     assert!(missing.is_empty(), "{} rows are in neither", missing.len());
 }
 
@@ -224,6 +233,37 @@ async fn a_table_that_was_changed_since_gives_it_up(major: u16) {
         assert_eq!(error.class(), Class::Retryable, "{change}: {error}");
         assert!(matches!(log.start_snapshot(), StartSnapshot::Lost(_)), "{change}");
     }
+}
+
+async fn rows_that_a_policy_hides_are_an_error_there_too(major: u16) {
+    let fixture = filled(major).await;
+    let role = format!("plain_{}", fixture.database.name());
+    let made = format!(
+        "SET password_encryption = 'scram-sha-256'; CREATE ROLE {role} LOGIN REPLICATION PASSWORD 'plain'; GRANT SELECT ON t TO {role}; \
+         CREATE PUBLICATION made FOR TABLE t WITH (publish_via_partition_root = true)"
+    );
+    fixture.sql(&made).await;
+    let mut settings = fixture.json(&["public.t"]);
+    settings["user"] = role.as_str().into();
+    settings["password"] = "plain".into();
+    settings["publication"] = serde_json::json!({ "name": "made" });
+    let (log, mut reader) = open_with(&connector(settings)).await;
+    reader.read(&at_start("t", None, 100)).await.expect("a chunk");
+    fixture
+        .sql("ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY low ON t USING (id < 150)")
+        .await;
+    let error = reader
+        .read(&at_start("t", None, 100))
+        .await
+        .expect_err("rows are hidden");
+    assert_eq!(error.class(), Class::Retryable, "{error}");
+    assert!(matches!(log.start_snapshot(), StartSnapshot::Lost(_)), "{error}");
+    let error = reader.read(&range("t", None, 100)).await.expect_err("rows are hidden");
+    assert_eq!(error.class(), Class::User, "{error}");
+    drop((log, reader));
+    fixture
+        .sql(&format!("REVOKE ALL ON t FROM {role}; DROP ROLE {role}"))
+        .await;
 }
 
 async fn it_ends_with_its_log(major: u16) {
