@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use highwater_core::change::LogItem;
 use highwater_core::connector::{
     Capabilities, Catalog, ChunkReader, ChunkRequest, ChunkRows, Finding, LogReader, Retention, SourceConnector,
-    StartSnapshot, WatermarkWriter,
+    StartSnapshot, UnloggedChange, WatermarkWriter,
 };
-use highwater_core::position::{MarkId, MarkPlace, ResumePoint, RunId};
+use highwater_core::position::{Lineage, MarkId, MarkPlace, ResumePoint, RunId};
 use highwater_core::schema::{Key, TableName};
 use highwater_core::source_block::SourceBlock;
 use highwater_core::spill::{Spill, SpillEntry, SpillRun};
@@ -203,8 +203,20 @@ impl<L: LogReader> LogReader for Faulty<L> {
         self.inner.lag_bytes()
     }
 
+    fn lineage(&self) -> Lineage {
+        self.inner.lineage()
+    }
+
     fn retention(&self) -> Option<Retention> {
         self.inner.retention()
+    }
+
+    fn overload(&self) -> Option<Arc<str>> {
+        self.inner.overload()
+    }
+
+    fn unlogged_changes(&mut self) -> Vec<UnloggedChange> {
+        self.inner.unlogged_changes()
     }
 
     fn start_snapshot(&self) -> StartSnapshot<Self::Position> {

@@ -77,7 +77,7 @@ impl<P: Position> Engine<P> {
         let touch = self.remembered.record(slot, key.clone(), commit, touch);
         if !self.mutated.breaks(Mutation::WindowRule) {
             self.held_before(slot, commit).for_each(|window| {
-                window.touch(&key, touch, usize::MAX);
+                window.touch(&key, touch);
             });
         }
     }

@@ -272,7 +272,7 @@ impl<P: Position> Engine<P> {
         }
     }
 
-    /// The log touched more keys than the cap before the chunk's rows were here.
+    /// The log touched more than the cap before the chunk's rows were here.
     pub(super) fn shrink_chunk(&mut self, chunk: ChunkId) {
         if let Some(at) = self.window_at(chunk) {
             self.restart(at, true);

@@ -149,7 +149,7 @@ impl<P: Position> Engine<P> {
                 continue;
             }
             for key in held.keyed_rows().filter_map(|(_, key, _)| key) {
-                other.touch(&key, Touch::Partial, usize::MAX);
+                other.touch(&key, Touch::Partial);
             }
         }
     }

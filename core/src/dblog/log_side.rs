@@ -6,7 +6,7 @@ use crate::connector::Reconcile;
 use crate::dblog::action::Action;
 use crate::dblog::engine::Engine;
 use crate::dblog::mutation::Mutation;
-use crate::dblog::window::{Stage, Touch};
+use crate::dblog::window::{Stage, Touch, Window};
 use crate::position::{MarkId, Position, TransactionId};
 
 impl<P: Position> Engine<P> {
@@ -170,9 +170,7 @@ impl<P: Position> Engine<P> {
         if self.mutated.breaks(Mutation::WindowRule) {
             return;
         }
-        let concerned = |window: &crate::dblog::window::Window<P>| {
-            window.slot == slot && window.way == Reconcile::Window && window.listens()
-        };
+        let concerned = |window: &Window<P>| window.slot == slot && window.way == Reconcile::Window && window.listens();
         if change.op == Op::Truncate {
             self.windows
                 .iter_mut()
@@ -189,20 +187,12 @@ impl<P: Position> Engine<P> {
         };
         let old_key = change.old_key().filter(|_| !self.mutated.breaks(Mutation::OldKey));
         let touch = Touch::of(change);
-        let touched_keys_max = self.settings.touched_keys_max as usize;
-        let mut overrun = Vec::new();
-        for window in self.windows.iter_mut().filter(|window| concerned(window)) {
-            let mut fits = window.touch(&key, touch, touched_keys_max);
+        self.tell_windows(concerned, |window| {
+            window.touch(&key, touch);
             if let Some(old_key) = &old_key {
-                fits &= window.touch(old_key, Touch::Whole, touched_keys_max);
+                window.touch(old_key, Touch::Whole);
             }
-            if !fits {
-                overrun.push(window.chunk);
-            }
-        }
-        for chunk in overrun {
-            self.shrink_chunk(chunk);
-        }
+        });
     }
 
     /// In a table without a key the row before a change is known by all of its columns, and goes from the chunk. What
@@ -211,14 +201,17 @@ impl<P: Position> Engine<P> {
         let Some(row) = change.before.as_ref().and_then(|before| change.schema.whole_of(before)) else {
             return;
         };
-        let touched_rows_max = self.settings.touched_keys_max as usize;
+        let concerned = |window: &Window<P>| window.slot == slot && window.listens();
+        self.tell_windows(concerned, |window| window.lose(&row, change.transaction));
+    }
+
+    /// Tells windows of a change. Those that hold too much of the log by then, for their rows are not here, are read again.
+    fn tell_windows(&mut self, concerned: impl Fn(&Window<P>) -> bool, tell: impl Fn(&mut Window<P>)) {
+        let settings = &self.settings;
         let mut overrun = Vec::new();
-        for window in self
-            .windows
-            .iter_mut()
-            .filter(|window| window.slot == slot && window.listens())
-        {
-            if !window.lose(&row, change.transaction, touched_rows_max) {
+        for window in self.windows.iter_mut().filter(|window| concerned(window)) {
+            tell(window);
+            if !window.touched.fits(settings) {
                 overrun.push(window.chunk);
             }
         }

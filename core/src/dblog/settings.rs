@@ -32,8 +32,11 @@ pub struct EngineSettings {
     pub chunk_bytes_max: u64,
     /// How long a chunk's read should take, microseconds; chunks grow and shrink towards it.
     pub chunk_time_target_us: u64,
-    /// Keys that a window remembers while its rows have not arrived; past it the chunk is read again, smaller.
+    /// Keys (or rows of a table without a key) that a window remembers while its rows have not arrived; past it the chunk is
+    /// read again, smaller.
     pub touched_keys_max: u32,
+    /// Bytes of those keys, or of the rows that a window remembers in their place for a table without a key; past it the same.
+    pub touched_bytes_max: u64,
     /// Reads of one chunk that may miss a forwarded transaction before a person is told; it is tried on regardless.
     pub reads_repeated_max: u32,
     /// Runs of forwarded transactions that are told apart; past it neighbours are taken as one, which only makes the
@@ -63,6 +66,7 @@ impl Default for EngineSettings {
             chunk_bytes_max: 1 << 20,
             chunk_time_target_us: 200_000,
             touched_keys_max: 100_000,
+            touched_bytes_max: 8 << 20,
             reads_repeated_max: 20,
             forwarded_runs_max: 1_024,
             remembered_keys_max: 1_000_000,

@@ -10,6 +10,7 @@ use crate::dblog::copy::TableCopy;
 use crate::dblog::forwarded::Forwarded;
 use crate::dblog::input::SnapshotId;
 use crate::dblog::row_index::RowIndex;
+use crate::dblog::settings::EngineSettings;
 use crate::dblog::shapes::ShapeId;
 use crate::image::RowImage;
 use crate::position::{MarkId, ReadView, TransactionId, TransactionSnapshot};
@@ -110,14 +111,31 @@ pub(super) struct Touched {
     /// Rows of a table without a key that are gone, and by whom.
     pub rows: Vec<(Key, TransactionId)>,
     pub truncated: bool,
+    /// Bytes of the keys and rows.
+    bytes: u64,
 }
 
 impl Touched {
     fn note(&mut self, key: Key, touch: Touch) {
-        let noted = self.keys.entry(key).or_insert(touch);
+        let bytes = key.as_bytes().len() as u64;
+        let noted = self.keys.entry(key).or_insert_with(|| {
+            self.bytes += bytes;
+            touch
+        });
         if touch == Touch::Whole {
             *noted = Touch::Whole;
         }
+    }
+
+    fn note_row(&mut self, row: Key, transaction: TransactionId) {
+        self.bytes += row.as_bytes().len() as u64;
+        self.rows.push((row, transaction));
+    }
+
+    /// Whether it keeps to the limits. One key or row always does, however large: reading again would not make it smaller.
+    pub(super) fn fits(&self, settings: &EngineSettings) -> bool {
+        let count = self.keys.len() + self.rows.len();
+        count <= settings.touched_keys_max as usize && (count == 1 || self.bytes <= settings.touched_bytes_max)
     }
 }
 
@@ -308,22 +326,20 @@ impl<P: Clone + Ord> Window<P> {
         self.recording || self.held.is_some()
     }
 
-    /// A log event inside the window touched `key`. `false`: more keys than the cap while the rows are not here.
-    pub(super) fn touch(&mut self, key: &Key, touch: Touch, touched_keys_max: usize) -> bool {
+    /// A log event inside the window touched `key`.
+    pub(super) fn touch(&mut self, key: &Key, touch: Touch) {
         match &mut self.held {
             Some(held) => held.touch(key, touch),
             None => self.touched.note(key.clone(), touch),
         }
-        self.touched.keys.len() <= touched_keys_max
     }
 
-    /// A log event inside the window ends a row of a table without a key. `false` as in [`Window::touch`].
-    pub(super) fn lose(&mut self, row: &Key, transaction: TransactionId, touched_rows_max: usize) -> bool {
+    /// A log event inside the window ends a row of a table without a key.
+    pub(super) fn lose(&mut self, row: &Key, transaction: TransactionId) {
         match &mut self.held {
             Some(held) => held.lose(row, transaction),
-            None => self.touched.rows.push((row.clone(), transaction)),
+            None => self.touched.note_row(row.clone(), transaction),
         }
-        self.touched.rows.len() <= touched_rows_max
     }
 
     /// A truncation inside the window: whatever was inserted behind it comes by the log.

@@ -117,6 +117,7 @@ pub struct Stage {
     /// The table's name and number.
     name: String,
     table: u64,
+    keyless: bool,
     shape: Arc<TableSchema>,
     open: (u64, u64, u64),
     saved: Option<Checkpoint>,
@@ -137,6 +138,7 @@ impl Default for Stage {
             settings,
             name: "t".to_owned(),
             table: 1,
+            keyless: false,
             shape: shape(1),
             open: (0, 0, 0),
             saved: None,
@@ -170,6 +172,10 @@ impl Stage {
             }
             ["table", id] => {
                 self.table = number(id)?;
+                Ok(Vec::new())
+            }
+            ["keyless"] => {
+                self.keyless = true;
                 Ok(Vec::new())
             }
             ["shape", shape_number] => {
@@ -254,7 +260,8 @@ impl Stage {
         let shape = shape(number);
         let name = TableName::new("public", &self.name);
         let columns = shape.columns.clone();
-        Arc::new(TableSchema::new(TableId(self.table), name, columns, vec![0]))
+        let key = if self.keyless { Vec::new() } else { vec![0] };
+        Arc::new(TableSchema::new(TableId(self.table), name, columns, key))
     }
 
     fn restage(&mut self, way: &str) -> Answer {
@@ -272,6 +279,7 @@ impl Stage {
         let value = value as u32;
         match name {
             "touched_keys" => self.settings.touched_keys_max = value,
+            "touched_bytes" => self.settings.touched_bytes_max = value.into(),
             "windows" => self.settings.windows_max = value,
             "reads" => self.settings.reads_max = value,
             "remembered_keys" => self.settings.remembered_keys_max = value,
@@ -327,6 +335,7 @@ impl Stage {
         let (op, before, after) = match words {
             ["insert", cells @ ..] => (Op::Create, None, Some(image(&cells[..3]))),
             ["update", cells @ ..] => (Op::Update, from, Some(image(&cells[..3]))),
+            ["delete", cells @ ..] if self.keyless => (Op::Delete, Some(image(&cells[..3])), None),
             ["delete", id, ..] => (Op::Delete, Some(image(&[id, "-", "-"])), None),
             _ => (Op::Truncate, None, None),
         };
