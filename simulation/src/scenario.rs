@@ -157,5 +157,7 @@ fn limits(source: Source, rng: &mut SmallRng) -> EngineSettings {
             Source::ExportedSnapshot => AsOfFallback::Windows,
             _ => AsOfFallback::ReadAgain,
         },
+        // A key has about ten bytes.
+        touched_bytes_max: pick(rng, &[25, 1 << 20, 1 << 20]).into(),
     }
 }
