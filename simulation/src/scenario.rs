@@ -146,6 +146,7 @@ fn limits(source: Source, rng: &mut SmallRng) -> EngineSettings {
         chunk_bytes_max: 1 << 20,
         chunk_time_target_us: 2_000,
         touched_keys_max: pick(rng, &[2, 100, 100]),
+        touched_bytes_max: 1 << 20,
         reads_repeated_max: 3,
         forwarded_runs_max: pick(rng, &[2, 64, 64]),
         remembered_keys_max: pick(rng, &[3, 6, 1_000]),
@@ -157,7 +158,5 @@ fn limits(source: Source, rng: &mut SmallRng) -> EngineSettings {
             Source::ExportedSnapshot => AsOfFallback::Windows,
             _ => AsOfFallback::ReadAgain,
         },
-        // A key has about ten bytes.
-        touched_bytes_max: pick(rng, &[25, 1 << 20, 1 << 20]).into(),
     }
 }
