@@ -21,21 +21,8 @@ use highwater_testkit::fake::{FakeConnector, FakeServer, FakeWay};
 use highwater_testkit::fault::{FaultPlan, Faulty, Operation, Strike};
 use highwater_testkit::model::Write;
 
-use house::{Flaky, Running, Spot, assert_faithful, registry, settings};
+use house::{Flaky, Running, Spot, assert_faithful, filled, put, registry, settings};
 use named::Named;
-
-fn put(table: usize, id: u64) -> Write {
-    Write::Put { table, id, big: true }
-}
-
-/// Two tables with rows.
-fn filled(rows: u64) -> FakeServer {
-    let server = FakeServer::new(2);
-    for id in 1..=rows {
-        server.write(vec![put(0, id), put(1, id)]);
-    }
-    server
-}
 
 fn fake(server: &FakeServer) -> impl Fn() -> FakeConnector + Send + Sync + 'static {
     let server = server.clone();

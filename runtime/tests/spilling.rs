@@ -11,29 +11,11 @@ use std::path::Path;
 
 use highwater_core::dblog::input::Control;
 use highwater_runtime::source_task::{Order, TaskSettings};
-use highwater_testkit::fake::{FakeConnector, FakeServer, FakeWay};
-use highwater_testkit::model::Write;
+use highwater_testkit::fake::{FakeConnector, FakeWay};
 
-use house::{Flaky, PATIENCE, Running, assert_faithful, registry, settings};
+use house::{Flaky, PATIENCE, Running, assert_faithful, churn, filled, registry, settings};
 
 const ROWS: u64 = 60;
-
-fn put(table: usize, id: u64) -> Write {
-    Write::Put { table, id, big: true }
-}
-
-fn filled() -> FakeServer {
-    let server = FakeServer::new(2);
-    (1..=ROWS).for_each(|id| server.write(vec![put(0, id), put(1, id)]));
-    server
-}
-
-fn churn(server: &FakeServer) {
-    for n in 0..ROWS {
-        let (id, other) = (1 + n * 7 % ROWS, 1 + n * 11 % ROWS);
-        server.write(vec![put(0, id), Write::Delete { table: 1, id: other }, put(1, id)]);
-    }
-}
 
 fn runs(folder: &Path) -> usize {
     let files = std::fs::read_dir(folder).map_or(0, Iterator::count);
@@ -61,21 +43,21 @@ fn held_back(folder: &Path) -> TaskSettings {
 }
 
 async fn copy_under_writes(folder: &Path) {
-    let (server, transport, registry) = (filled(), Flaky::new(), registry());
+    let (server, transport, registry) = (filled(ROWS), Flaky::new(), registry());
     let fake = server.clone();
     let make = move || FakeConnector::new(fake.clone(), FakeWay::Moments);
     let running = Running::start(make, &transport, &registry, held_back(folder));
     running.shows("a copy", |status| !status.snapshots.is_empty()).await;
-    churn(&server);
+    churn(&server, ROWS);
     if folder.is_dir() {
         until("a run was kept", || runs(folder) > 0).await;
     }
     let go = Control::Throttle { windows_max: 4 };
     running.order(Order::Control(go)).await.unwrap();
-    churn(&server);
+    churn(&server, ROWS);
     running.copied(2).await;
     // The log goes on, so that what no chunk needs any more is let go.
-    churn(&server);
+    churn(&server, ROWS);
     if folder.is_dir() {
         until("every run was dropped", || runs(folder) == 0).await;
     }

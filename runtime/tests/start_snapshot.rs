@@ -16,30 +16,12 @@ use highwater_core::dblog::input::Control;
 use highwater_formats::SchemaRegistry;
 use highwater_runtime::source_task::{Order, TaskSettings};
 use highwater_testkit::fake::{FakeConnector, FakeServer, FakeWay};
-use highwater_testkit::model::Write;
 
-use house::{Flaky, PATIENCE, Running, assert_faithful, registry, settings};
+use house::{Flaky, PATIENCE, Running, assert_faithful, churn, filled, registry, settings};
 use named::Named;
 
 const ROWS: u64 = 60;
 const LONG: Duration = Duration::from_secs(3_600);
-
-fn put(table: usize, id: u64) -> Write {
-    Write::Put { table, id, big: true }
-}
-
-fn filled() -> FakeServer {
-    let server = FakeServer::new(2);
-    (1..=ROWS).for_each(|id| server.write(vec![put(0, id), put(1, id)]));
-    server
-}
-
-fn churn(server: &FakeServer) {
-    for n in 0..ROWS {
-        let (id, other) = (1 + n * 7 % ROWS, 1 + n * 11 % ROWS);
-        server.write(vec![put(0, id), Write::Delete { table: 1, id: other }, put(1, id)]);
-    }
-}
 
 fn make(server: &FakeServer) -> impl Fn() -> FakeConnector + Send + Sync + 'static {
     let fake = server.clone();
@@ -92,26 +74,26 @@ async fn told(running: &Running, why: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn first_copies_are_read_from_it_and_it_is_let_go_when_they_are_done() {
-    let (server, transport, registry) = (filled(), Flaky::new(), registry());
+    let (server, transport, registry) = (filled(ROWS), Flaky::new(), registry());
     let running = Running::start(make(&server), &transport, &registry, held_back(LONG));
     running.shows("a copy", |status| !status.snapshots.is_empty()).await;
-    churn(&server);
+    churn(&server, ROWS);
     assert!(server.holds_start_snapshot());
     let_go(&running).await;
     running.copied(2).await;
     released(&server).await;
     assert_eq!(server.read_at_start().len(), 2);
-    churn(&server);
+    churn(&server, ROWS);
     ends_well(running, &server, &transport, &registry).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn at_the_end_of_its_time_it_is_let_go_also_of_copies_that_are_held_back() {
-    let (server, transport, registry) = (filled(), Flaky::new(), registry());
+    let (server, transport, registry) = (filled(ROWS), Flaky::new(), registry());
     let running = Running::start(make(&server), &transport, &registry, held_back(Duration::ZERO));
     told(&running, "first_load_minutes_max").await;
     released(&server).await;
-    churn(&server);
+    churn(&server, ROWS);
     let_go(&running).await;
     running.copied(2).await;
     assert!(server.read_at_start().is_empty());
@@ -120,21 +102,21 @@ async fn at_the_end_of_its_time_it_is_let_go_also_of_copies_that_are_held_back()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn when_it_is_lost_the_rest_is_read_between_marks() {
-    let (server, transport, registry) = (filled(), Flaky::new(), registry());
+    let (server, transport, registry) = (filled(ROWS), Flaky::new(), registry());
     let running = Running::start(make(&server), &transport, &registry, held_back(LONG));
     running.shows("a copy", |status| !status.snapshots.is_empty()).await;
-    churn(&server);
+    churn(&server, ROWS);
     server.lose_start_snapshot("its session was ended");
     let_go(&running).await;
     told(&running, "its session was ended").await;
-    churn(&server);
+    churn(&server, ROWS);
     running.copied(2).await;
     ends_well(running, &server, &transport, &registry).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_is_added_to_the_running_log_is_not_read_from_it() {
-    let (server, transport, registry) = (filled(), Flaky::new(), registry());
+    let (server, transport, registry) = (filled(ROWS), Flaky::new(), registry());
     let tables = Arc::new(AtomicUsize::new(1));
     let make = {
         let (make, tables) = (make(&server), tables.clone());
@@ -144,7 +126,7 @@ async fn a_table_that_is_added_to_the_running_log_is_not_read_from_it() {
     running.shows("a copy", |status| !status.snapshots.is_empty()).await;
     tables.store(2, Ordering::SeqCst);
     running.order(Order::Reload).await.unwrap();
-    churn(&server);
+    churn(&server, ROWS);
     let_go(&running).await;
     running.copied(2).await;
     let read: Vec<String> = server.read_at_start().iter().map(ToString::to_string).collect();
@@ -155,7 +137,7 @@ async fn a_table_that_is_added_to_the_running_log_is_not_read_from_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn where_nobody_wants_it_none_is_taken() {
     for (initial, longest) in [(true, None), (false, Some(LONG))] {
-        let (server, transport, registry) = (filled(), Flaky::new(), registry());
+        let (server, transport, registry) = (filled(ROWS), Flaky::new(), registry());
         let mut settings = settings();
         (settings.initial_snapshot, settings.start_snapshot_max) = (initial, longest);
         let running = Running::start(make(&server), &transport, &registry, settings);

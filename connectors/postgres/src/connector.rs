@@ -119,7 +119,8 @@ impl PostgresConnector {
         }
     }
 
-    /// The position to start from: the checkpoint's where it can be kept, else the slot's, made now if it is missing.
+    /// The position to start from: the checkpoint's where it can be kept, else the slot's, made now if it is missing. And
+    /// whether it was missing.
     async fn start_position(
         &self,
         catalog: &mut QueryConnection,
@@ -127,7 +128,7 @@ impl PostgresConnector {
         from: Option<&ResumePoint<PgPosition>>,
         in_recovery: bool,
         snapshot: SlotSnapshot,
-    ) -> Result<ResumePoint<PgPosition>> {
+    ) -> Result<(ResumePoint<PgPosition>, bool)> {
         let name = &self.settings.slot.name;
         let slot = read_slot(catalog, name).await?;
         if let Some(slot) = &slot {
@@ -139,8 +140,9 @@ impl PostgresConnector {
         }
         if let Some(from) = from {
             check_history(slot.as_ref(), from.position.0, name)?;
-            return Ok(from.clone());
+            return Ok((from.clone(), false));
         }
+        let is_made = slot.is_none();
         let position = match slot {
             Some(slot) => slot.confirmed_flush.unwrap_or(Lsn::ZERO),
             None if self.settings.slot.create => {
@@ -159,7 +161,7 @@ impl PostgresConnector {
                 return Err(Error::new(ErrorKind::NotFound, what).with_fix(fix));
             }
         };
-        Ok(ResumePoint::at(PgPosition(position)))
+        Ok((ResumePoint::at(PgPosition(position)), is_made))
     }
 
     /// Keeps the snapshot that a slot was created with. Without it copies are read between marks.
@@ -194,13 +196,12 @@ impl PostgresConnector {
         check_privilege(&mut catalog, &self.settings.throttle, &self.settings.user).await?;
         // Before the slot: decoding looks the publication up as it was when each change was made.
         ensure_publication(&mut catalog, &settings, &self.selection).await?;
-        let has_slot = read_slot(&mut catalog, &settings.slot.name).await?.is_some();
-        let mut start = self
+        let (mut start, slot_is_made) = self
             .start_position(&mut catalog, &mut replication, from, in_recovery, snapshot)
             .await?;
         start.lineage = lineage;
         // A slot that is made now waited for what was open. A standby's snapshots do not list it.
-        if has_slot && !in_recovery {
+        if !slot_is_made && !in_recovery {
             let_older_transactions_end(&mut catalog, &settings.publication.name, &self.selection, |_| true).await?;
         }
         let sql = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())";

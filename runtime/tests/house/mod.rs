@@ -24,12 +24,33 @@ use highwater_runtime::tail::{Tail, TailRequest};
 use highwater_runtime::telemetry::metrics::Metrics;
 use highwater_runtime::telemetry::status::{Status, StatusBoard};
 use highwater_testkit::fake::FakeServer;
+use highwater_testkit::model::Write;
 use highwater_transport::memory::MemoryTransport;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub fn put(table: usize, id: u64) -> Write {
+    Write::Put { table, id, big: true }
+}
+
+/// Two tables with rows.
+pub fn filled(rows: u64) -> FakeServer {
+    let server = FakeServer::new(2);
+    (1..=rows).for_each(|id| server.write(vec![put(0, id), put(1, id)]));
+    server
+}
+
+/// Writes to both tables, as many times as they have rows.
+#[allow(dead_code, reason = "not every test of the loop writes so")]
+pub fn churn(server: &FakeServer, rows: u64) {
+    for n in 0..rows {
+        let (id, other) = (1 + n * 7 % rows, 1 + n * 11 % rows);
+        server.write(vec![put(0, id), Write::Delete { table: 1, id: other }, put(1, id)]);
+    }
+}
 
 /// A place where the transport can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -73,6 +73,7 @@ impl PgChunkReader {
     ) -> Result<ChunkRows<PgPosition>> {
         let began = Instant::now();
         let known = session.tables.get(&request.table).cloned();
+        let is_locked = known.is_none();
         let connection = &mut session.connection;
         let table = match known {
             Some(table) => {
@@ -88,7 +89,6 @@ impl PgChunkReader {
         if table.schema.key.is_empty() {
             return Err(changed(&request.table));
         }
-        let is_locked = !session.tables.contains_key(&request.table);
         let time_us = unchanged(connection, &table.shape, is_locked, what).await?;
         session.tables.insert(request.table.clone(), table.clone());
         let connection = &mut session.connection;

@@ -15,9 +15,10 @@
 //! another set of them. Places of before mean nothing then; the place says which files it is of, and the engine begins the
 //! copy anew, with another S.
 //!
-//! Of a sub-transaction that ran when S was taken, and on a standby of any transaction, S does not say so: what it wrote comes from the log and from a chunk. Ids
-//! of transactions are compared in the 32 bits that a row has: once a server has used more, and where the log leaves rows out
-//! by origin, nothing is left out here, and rows that came into being during the copy may come twice.
+//! Of a sub-transaction that ran when S was taken, and on a standby of any transaction, S does not say so: what it wrote comes
+//! from the log and from a chunk. Ids of transactions are compared in the 32 bits that a row has: once a server has used more,
+//! and where the log leaves rows out by origin, nothing is left out here, and rows that came into being during the copy may
+//! come twice.
 
 use super::catalogue::{parse_snapshot, query};
 use super::select::{self, parenthesised};
@@ -40,7 +41,8 @@ const NAMED_BLOCKS_MAX: u64 = 64;
 
 /// The files of a table, or of all its partitions: which they are, blocks of the longest, rows and bytes of all.
 const FILES: &str = "\
-    SELECT pg_catalog.md5(coalesce(pg_catalog.string_agg(l.oid || ':' || pg_catalog.pg_relation_filenode(l.oid), ',' ORDER BY l.oid), '')), \
+    SELECT pg_catalog.md5(coalesce(pg_catalog.string_agg(l.oid || ':' || pg_catalog.pg_relation_filenode(l.oid), ',' \
+                                                         ORDER BY l.oid), '')), \
            coalesce(max(pg_catalog.pg_relation_size(l.oid) / pg_catalog.current_setting('block_size')::bigint), 0)::bigint, \
            coalesce(sum(greatest(l.reltuples, 0)), 0)::bigint, coalesce(sum(pg_catalog.pg_table_size(l.oid)), 0)::bigint \
       FROM pg_catalog.pg_class l \

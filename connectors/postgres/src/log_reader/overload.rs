@@ -17,9 +17,6 @@ const LOAD: &str = "\
            (SELECT pg_catalog.max(pg_catalog.date_part('epoch', replay_lag) * 1000)::int8 \
               FROM pg_catalog.pg_stat_replication WHERE application_name NOT LIKE 'highwater %')";
 
-/// Whether the role is shown what other roles' sessions do.
-pub(crate) const SEES_ALL: &str = "SELECT pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')";
-
 /// What the server is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Load {
@@ -72,14 +69,20 @@ impl Load {
     }
 }
 
+/// Whether the role is shown what other roles' sessions do.
+pub(crate) async fn sees_sessions(connection: &mut QueryConnection) -> Result<bool> {
+    let what = "reading whether the role sees other sessions";
+    let sql = "SELECT pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')";
+    only_row(connection.query(sql, &[], what).await?, what)?.flag(0)
+}
+
 /// Refuses limits that the role could not see passed: without the privilege other sessions look idle.
 pub(crate) async fn check_privilege(
     connection: &mut QueryConnection,
     limits: &ThrottleSettings,
     role: &str,
 ) -> Result<()> {
-    let what = "reading whether the role sees other sessions";
-    if limits.is_off() || only_row(connection.query(SEES_ALL, &[], what).await?, what)?.flag(0)? {
+    if limits.is_off() || sees_sessions(connection).await? {
         return Ok(());
     }
     let what = format!(

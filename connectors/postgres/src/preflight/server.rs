@@ -3,7 +3,7 @@
 
 use super::{Mend, error};
 use crate::catalog_row::{CatalogRow, only_row};
-use crate::log_reader::overload::grant_statement;
+use crate::log_reader::overload::{grant_statement, sees_sessions};
 use crate::protocol::quoting::quote_identifier;
 use crate::query_connection::QueryConnection;
 use crate::server_version::MAJOR_MIN;
@@ -37,8 +37,7 @@ const FACTS: &str = "\
            (SELECT pg_catalog.count(*) FROM pg_catalog.pg_replication_slots), \
            pg_catalog.current_setting('max_replication_slots')::int8, \
            (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'walsender'), \
-           pg_catalog.current_setting('max_wal_senders')::int8, pg_catalog.current_setting('server_encoding'), \
-           pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')";
+           pg_catalog.current_setting('max_wal_senders')::int8, pg_catalog.current_setting('server_encoding')";
 
 impl ServerFacts {
     pub(super) async fn read(connection: &mut QueryConnection) -> Result<Self> {
@@ -55,7 +54,7 @@ impl ServerFacts {
             senders: row.column(7)?,
             senders_max: row.column(8)?,
             encoding: row.column(9)?,
-            sees_sessions: row.flag(10)?,
+            sees_sessions: sees_sessions(connection).await?,
         })
     }
 }

@@ -7,6 +7,16 @@ use highwater_core::schema::{Key, TableName};
 use highwater_postgres::PostgresConnector;
 use highwater_testkit::connector_suite::{self, Harness, SuiteWrite};
 
+/// The suite's writes as one transaction.
+pub(crate) fn transaction(writes: Vec<SuiteWrite>) -> String {
+    let statement = |write| match write {
+        SuiteWrite::Insert { id, value } => format!("INSERT INTO suite VALUES ({id}, '{value}'); "),
+        SuiteWrite::Update { id, value } => format!("UPDATE suite SET value = '{value}' WHERE id = {id}; "),
+        SuiteWrite::Delete { id } => format!("DELETE FROM suite WHERE id = {id}; "),
+    };
+    format!("BEGIN; {}COMMIT", writes.into_iter().map(statement).collect::<String>())
+}
+
 struct PgHarness(Fixture);
 
 impl Harness for PgHarness {
@@ -25,15 +35,7 @@ impl Harness for PgHarness {
     }
 
     async fn write(&self, writes: Vec<SuiteWrite>) {
-        let statements: Vec<String> = writes
-            .into_iter()
-            .map(|write| match write {
-                SuiteWrite::Insert { id, value } => format!("INSERT INTO suite VALUES ({id}, '{value}')"),
-                SuiteWrite::Update { id, value } => format!("UPDATE suite SET value = '{value}' WHERE id = {id}"),
-                SuiteWrite::Delete { id } => format!("DELETE FROM suite WHERE id = {id}"),
-            })
-            .collect();
-        self.0.sql(&format!("BEGIN; {}; COMMIT", statements.join("; "))).await;
+        self.0.sql(&transaction(writes)).await;
     }
 }
 

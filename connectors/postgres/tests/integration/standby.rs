@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A standby that is read instead of its primary.
 
+use crate::conformance::transaction;
 use crate::failover::{in_step, primary, sql, until};
 use crate::fixture::{RUN, changes, connector, lines, open, open_from, range, read_commits};
 use highwater_core::change::LogItem;
@@ -70,15 +71,7 @@ impl Harness for StandbyHarness<'_> {
     }
 
     async fn write(&self, writes: Vec<SuiteWrite>) {
-        let statements: Vec<String> = writes
-            .into_iter()
-            .map(|write| match write {
-                SuiteWrite::Insert { id, value } => format!("INSERT INTO suite VALUES ({id}, '{value}')"),
-                SuiteWrite::Update { id, value } => format!("UPDATE suite SET value = '{value}' WHERE id = {id}"),
-                SuiteWrite::Delete { id } => format!("DELETE FROM suite WHERE id = {id}"),
-            })
-            .collect();
-        sql(&self.primary, &format!("BEGIN; {}; COMMIT", statements.join("; "))).await;
+        sql(&self.primary, &transaction(writes)).await;
         in_step(&self.primary, &self.follower).await;
     }
 }
