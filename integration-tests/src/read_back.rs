@@ -71,7 +71,7 @@ impl Destination {
                     .await
                     .expect("the reader ends well")
             }
-            Destination::Embedded { store } => embedded_records(store, topics).await,
+            Destination::Embedded { store } => embedded_records(&embedded(store).await, topics).await,
         }
     }
 
@@ -134,11 +134,21 @@ impl Destination {
         (events, faults)
     }
 
-    /// Decodes topic by topic, so that not all of them are in memory at once.
+    /// Decodes topic by topic, so that not all of them are in memory at once. A store is opened once for all of them: that
+    /// reads its whole journal.
     async fn each(&self, topics: &[String], mut take: impl FnMut(Record, DecodedEvent)) {
         let mut decoder = Decoder::new(Format::Avro, self.registry());
+        let opened = match self {
+            Destination::Embedded { store } => Some(embedded(store).await),
+            Destination::Kafka { .. } => None,
+        };
         for topic in topics {
-            for record in self.records(std::slice::from_ref(topic)).await {
+            let one = std::slice::from_ref(topic);
+            let records = match &opened {
+                Some(transport) => embedded_records(transport, one).await,
+                None => self.records(one).await,
+            };
+            for record in records {
                 let event = decoder.decode(&record).await.unwrap_or_else(|error| {
                     panic!(
                         "{topic} {}:{} cannot be decoded: {error}",
@@ -151,12 +161,15 @@ impl Destination {
     }
 }
 
-async fn embedded_records(store: &Path, topics: &[String]) -> Vec<Record> {
+async fn embedded(store: &Path) -> EmbeddedTransport {
     let settings = EmbeddedSettings {
         path: store.to_owned(),
         ..EmbeddedSettings::default()
     };
-    let transport = EmbeddedTransport::open(settings).await.expect("the store opens");
+    EmbeddedTransport::open(settings).await.expect("the store opens")
+}
+
+async fn embedded_records(transport: &EmbeddedTransport, topics: &[String]) -> Vec<Record> {
     let have: BTreeSet<String> = transport
         .topics()
         .await

@@ -15,6 +15,7 @@ mod flow_copies;
 mod flow_first;
 mod flow_first_load;
 mod flow_keyless;
+mod flow_many_tables;
 mod flow_messages;
 mod flow_partitions;
 mod flow_pieces;
