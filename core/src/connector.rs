@@ -163,7 +163,8 @@ pub trait LogReader: Send {
     fn foreign_marks(&self) -> u64;
     /// How far the source is ahead, in bytes of its log, where it says so.
     fn lag_bytes(&self) -> Option<u64>;
-    /// Which history its positions are of; the same for the life of the reader.
+    /// Which history its positions are of, and what else the connector wants to find in a checkpoint. It may say more after
+    /// [`Self::unlogged_changes`]: a checkpoint has both what those led to and this, or neither.
     fn lineage(&self) -> Lineage {
         Lineage::default()
     }

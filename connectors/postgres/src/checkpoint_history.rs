@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Asks a server for its history and holds a checkpoint against it, before the log is opened.
 
-use crate::catalog_row::{CatalogRow, only_row};
+use crate::catalog_row::{CatalogRow, FullXid, only_row};
 use crate::lineage::{History, PgLineage, judge, other_birth};
+use crate::log_reader::partitions::OLDEST_RUNNING;
 use crate::position::PgPosition;
 use crate::protocol::Lsn;
 use crate::replication_connection::ReplicationConnection;
 use crate::server_choice::Server;
-use highwater_core::position::{Lineage, ResumePoint};
+use highwater_core::position::ResumePoint;
 use highwater_core::{Error, ErrorKind, Result};
 
 /// Checks that `from` is a point of the server's history, and returns what checkpoints of a log that is opened now say of
@@ -19,7 +20,7 @@ pub(crate) async fn verify(
     server: &mut Server,
     replication: &mut ReplicationConnection,
     from: Option<&ResumePoint<PgPosition>>,
-) -> Result<Lineage> {
+) -> Result<PgLineage> {
     let history = read(server, replication).await?;
     let known = match from {
         Some(from) => PgLineage::decode(&from.lineage)?,
@@ -34,6 +35,15 @@ pub(crate) async fn verify(
             }
         }
     }
+    // Before a slot is made: what comes after the snapshot of a slot is not in the snapshot.
+    let what = "reading the oldest transaction that runs";
+    let partitions_unseen_since = match &known {
+        Some(known) => known.partitions_unseen_since,
+        None => {
+            let oldest = only_row(server.queries.query(OLDEST_RUNNING, &[], what).await?, what)?;
+            oldest.column::<FullXid>(0)?.0
+        }
+    };
     let begin = history.begin_of(history.timeline).unwrap_or(Lsn::ZERO);
     let mut birth = birth(server, history.timeline, begin).await?;
     if birth.is_empty()
@@ -42,14 +52,14 @@ pub(crate) async fn verify(
     {
         birth = known.birth;
     }
-    let lineage = PgLineage {
+    Ok(PgLineage {
         system: history.system,
         timeline: history.timeline,
         begin,
         birth,
         process_start_us: history.process_start_us,
-    };
-    Ok(lineage.encode())
+        partitions_unseen_since,
+    })
 }
 
 async fn read(server: &mut Server, replication: &mut ReplicationConnection) -> Result<History> {

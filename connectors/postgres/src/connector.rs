@@ -199,7 +199,7 @@ impl PostgresConnector {
         let (mut start, slot_is_made) = self
             .start_position(&mut catalog, &mut replication, from, in_recovery, snapshot)
             .await?;
-        start.lineage = lineage;
+        start.lineage = lineage.encode();
         // A slot that is made now waited for what was open. A standby's snapshots do not list it.
         if !slot_is_made && !in_recovery {
             let_older_transactions_end(&mut catalog, &settings.publication.name, &self.selection, |_| true).await?;
@@ -223,10 +223,12 @@ impl PostgresConnector {
         };
         let stream = replication.start(&command).await?;
         let selection = self.selection.clone();
-        Ok(PgLogReader::new(stream, catalog, settings, selection, start, xids, run)
-            .await
-            .of_standby(in_recovery)
-            .holding(holds))
+        Ok(
+            PgLogReader::new(stream, catalog, settings, selection, start, lineage, xids, run)
+                .await
+                .of_standby(in_recovery)
+                .holding(holds),
+        )
     }
 }
 

@@ -23,13 +23,15 @@
 //!
 //! A server process never leaves its history: while the same one runs nothing need be compared but 5. That carries a
 //! standby over its promotion, where what is delivered before anybody noticed bears the old timeline.
+//!
+//! Beside it a checkpoint keeps which partitions were seen: see `log_reader::partitions`.
 
 use crate::protocol::Lsn;
 use highwater_core::position::Lineage;
 use highwater_core::{Error, ErrorKind, Result};
 
 /// The form of the bytes.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// A record's header, with the checksum of its content.
 const RECORD_HEADER_BYTES: usize = 24;
 /// A page's header, at its longest, and a record's.
@@ -50,6 +52,8 @@ pub(crate) struct PgLineage {
     pub(crate) birth: Vec<u8>,
     /// When the server process was started, microseconds since 1970 by its clock.
     pub(crate) process_start_us: i64,
+    /// What this transaction or a later one made a partition may not have been copied.
+    pub(crate) partitions_unseen_since: u64,
 }
 
 /// A timeline that a server's own came from.
@@ -80,6 +84,7 @@ impl PgLineage {
         bytes.extend(self.timeline.to_be_bytes());
         bytes.extend(self.begin.0.to_be_bytes());
         bytes.extend(self.process_start_us.to_be_bytes());
+        bytes.extend(self.partitions_unseen_since.to_be_bytes());
         bytes.extend(&self.birth);
         Lineage(bytes.into())
     }
@@ -93,12 +98,14 @@ impl PgLineage {
             let (system, bytes) = bytes.split_first_chunk()?;
             let (timeline, bytes) = bytes.split_first_chunk()?;
             let (begin, bytes) = bytes.split_first_chunk()?;
-            let (start, birth) = bytes.split_first_chunk()?;
+            let (start, bytes) = bytes.split_first_chunk()?;
+            let (unseen_since, birth) = bytes.split_first_chunk()?;
             Some(Self {
                 system: u64::from_be_bytes(*system),
                 timeline: u32::from_be_bytes(*timeline),
                 begin: Lsn(u64::from_be_bytes(*begin)),
                 process_start_us: i64::from_be_bytes(*start),
+                partitions_unseen_since: u64::from_be_bytes(*unseen_since),
                 birth: birth.to_vec(),
             })
         };

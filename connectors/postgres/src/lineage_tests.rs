@@ -11,6 +11,7 @@ fn known(timeline: u32, begin: u64) -> PgLineage {
         begin: Lsn(begin),
         birth: Vec::new(),
         process_start_us: 1,
+        partitions_unseen_since: 0,
     }
 }
 
@@ -106,8 +107,8 @@ fn a_timeline_is_known_by_its_first_records_header_wherever_the_page_ends() {
 
 proptest! {
     #[test]
-    fn a_lineage_reads_back(system: u64, timeline: u32, begin: u64, start: i64, birth in prop::collection::vec(any::<u8>(), 0..=64)) {
-        let lineage = PgLineage { system, timeline, begin: Lsn(begin), birth, process_start_us: start };
+    fn a_lineage_reads_back(system: u64, timeline: u32, begin: u64, start: i64, unseen: u64, birth in prop::collection::vec(any::<u8>(), 0..=64)) {
+        let lineage = PgLineage { system, timeline, begin: Lsn(begin), birth, process_start_us: start, partitions_unseen_since: unseen };
         prop_assert_eq!(PgLineage::decode(&lineage.encode()).unwrap(), Some(lineage));
     }
 

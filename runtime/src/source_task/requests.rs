@@ -104,6 +104,8 @@ impl<C: SourceConnector> Capture<C> {
                 self.step(Input::Snapshot(vec![SnapshotScope { table, rows }])).await?;
             }
         }
+        // A checkpoint that has the copies may say that they need not be found again.
+        self.engine.reads_history(self.log.lineage());
         Ok(())
     }
 

@@ -50,7 +50,7 @@ mod landmarks;
 mod lookup;
 mod messages;
 pub(crate) mod overload;
-mod partitions;
+pub(crate) mod partitions;
 mod prepared;
 mod relation;
 mod relations;
@@ -62,6 +62,7 @@ mod spill;
 pub(crate) mod text_rows;
 
 use crate::failure::protocol_error;
+use crate::lineage::PgLineage;
 use crate::position::{PgPosition, XidEpoch};
 use crate::protocol::ProtocolError;
 use crate::protocol::framing::FrameBatch;
@@ -104,7 +105,7 @@ pub struct PgLogReader {
     spill: SpillFiles,
     replay: Option<ReplaySource>,
     start: PgPosition,
-    lineage: Lineage,
+    lineage: PgLineage,
     /// The log is that of a standby.
     in_recovery: bool,
     /// When the server is asked how far it is, unless it speaks before.
@@ -119,6 +120,15 @@ pub struct PgLogReader {
     snapshot: Option<HoldsSnapshot>,
 }
 
+/// Where a log begins.
+#[derive(Debug)]
+pub(crate) struct LogStart {
+    pub(crate) point: ResumePoint<PgPosition>,
+    /// Of the server that it is read from.
+    pub(crate) lineage: PgLineage,
+    pub(crate) xids: XidEpoch,
+}
+
 impl PgLogReader {
     /// A reader over a stream that was just started.
     pub(crate) async fn new(
@@ -126,15 +136,15 @@ impl PgLogReader {
         catalog: QueryConnection,
         settings: Arc<Settings>,
         selection: Arc<Selection>,
-        start: ResumePoint<PgPosition>,
-        xids: XidEpoch,
+        start: LogStart,
         run: RunId,
     ) -> Self {
+        let LogStart { point, lineage, xids } = start;
         let now = Instant::now();
-        let mut server_end = ServerEnd::watch(settings.clone(), selection.clone());
+        let mut server_end = ServerEnd::watch(settings.clone(), selection.clone(), lineage.partitions_unseen_since);
         server_end.load_known().await;
-        let (position, lineage) = (start.position, start.lineage.clone());
-        let decoder = decoder_of(&settings, selection, start, xids, run);
+        let position = point.position;
+        let decoder = decoder_of(&settings, selection, point, xids, run);
         let text = (!stream.server_version().sends_binary()).then(|| TextRows::new(settings.clone()));
         let tell_at = now + Duration::from_millis(settings.heartbeat.interval_ms);
         Self {
@@ -358,7 +368,7 @@ impl LogReader for PgLogReader {
     }
 
     fn lineage(&self) -> Lineage {
-        self.lineage.clone()
+        self.lineage.encode()
     }
 
     fn start_snapshot(&self) -> StartSnapshot<PgPosition> {
@@ -375,7 +385,12 @@ impl LogReader for PgLogReader {
     }
 
     fn unlogged_changes(&mut self) -> Vec<UnloggedChange> {
-        self.server_end.unlogged_changes()
+        let mut all = Vec::new();
+        while let Some((changes, unseen_since)) = self.server_end.unlogged_changes() {
+            all.extend(changes);
+            self.lineage.partitions_unseen_since = unseen_since;
+        }
+        all
     }
 
     fn overload(&self) -> Option<Arc<str>> {

@@ -48,24 +48,33 @@ struct Known {
     overload: Option<Arc<str>>,
 }
 
+/// What the log did not tell, and from which transaction on it is not known what partitions came.
+type Unlogged = (Vec<UnloggedChange>, u64);
+
 /// Knows how far the server's log is.
 #[derive(Debug)]
 pub(super) struct ServerEnd {
     known: watch::Receiver<Known>,
-    unlogged: mpsc::UnboundedReceiver<UnloggedChange>,
+    unlogged: mpsc::UnboundedReceiver<Unlogged>,
     asking: JoinHandle<()>,
 }
 
 impl ServerEnd {
     /// Begins to ask, over a connection of its own. A failure leaves the last answer standing: the stream finds out by
-    /// itself when the server is gone.
-    pub(super) fn watch(settings: Arc<Settings>, selection: Arc<Selection>) -> Self {
+    /// itself when the server is gone. Partitions that came before transaction `partitions_unseen_since` are known.
+    pub(super) fn watch(settings: Arc<Settings>, selection: Arc<Selection>, partitions_unseen_since: u64) -> Self {
         let (told, known) = watch::channel(Known {
             asked_load: settings.throttle.is_off(),
             ..Known::default()
         });
         let (tell, unlogged) = mpsc::unbounded_channel();
-        let asking = tokio::spawn(ask(settings, selection, told, tell));
+        let looks = PartitionLooks {
+            partitions: Partitions::new(partitions_unseen_since),
+            selection,
+            tell,
+            failed: false,
+        };
+        let asking = tokio::spawn(ask(settings, looks, told));
         Self {
             known,
             unlogged,
@@ -92,9 +101,10 @@ impl ServerEnd {
         let _ = self.known.wait_for(|known| known.asked_load).await;
     }
 
-    /// What the log does not tell, since the last call.
-    pub(super) fn unlogged_changes(&mut self) -> Vec<UnloggedChange> {
-        std::iter::from_fn(|| self.unlogged.try_recv().ok()).collect()
+    /// What the log does not tell, since the last look whose outcome was not yet returned; and from which transaction on
+    /// it is not known, once all of that is durable, what partitions came.
+    pub(super) fn unlogged_changes(&mut self) -> Option<Unlogged> {
+        self.unlogged.try_recv().ok()
     }
 
     pub(super) fn overload(&self) -> Option<Arc<str>> {
@@ -108,26 +118,18 @@ impl Drop for ServerEnd {
     }
 }
 
-async fn ask(
-    settings: Arc<Settings>,
-    selection: Arc<Selection>,
-    told: watch::Sender<Known>,
-    unlogged: mpsc::UnboundedSender<UnloggedChange>,
-) {
+async fn ask(settings: Arc<Settings>, mut looks: PartitionLooks, told: watch::Sender<Known>) {
     let slot = settings.slot.name.clone();
     let limits = settings.throttle.clone();
     let mut connection = QueryConnection::new(settings.clone(), "highwater lag", SET_UP);
     let mut ticks = tokio::time::interval(INTERVAL);
-    let (mut watch, mut partitions) = (Watch::default(), Partitions::default());
+    let mut watch = Watch::default();
     for tick in 0_u64.. {
         ticks.tick().await;
-        if tick % PARTITIONS_EVERY == 0 {
-            match partitions.look(&mut connection, &settings, &selection).await {
-                Ok(changes) => changes.into_iter().for_each(|change| {
-                    let _ = unlogged.send(change);
-                }),
-                Err(error) => tracing::debug!(%error, "the partitions of captured tables are not known"),
-            }
+        // First what the log waits for.
+        if !limits.is_off() {
+            let overload = overload(&mut connection, &limits).await;
+            told.send_modify(|known| (known.asked_load, known.overload) = (true, overload));
         }
         match read(&mut connection, &slot).await {
             Ok((state, in_recovery)) => {
@@ -144,9 +146,38 @@ async fn ask(
             }
             Err(error) => tracing::debug!(%error, "the end of the server's log is not known"),
         }
-        if !limits.is_off() {
-            let overload = overload(&mut connection, &limits).await;
-            told.send_modify(|known| (known.asked_load, known.overload) = (true, overload));
+        if tick % PARTITIONS_EVERY == 0 {
+            looks.look(&mut connection, &settings).await;
+        }
+    }
+}
+
+/// Looks at partitions now and then, and tells the log's reader.
+#[derive(Debug)]
+struct PartitionLooks {
+    partitions: Partitions,
+    selection: Arc<Selection>,
+    tell: mpsc::UnboundedSender<Unlogged>,
+    /// The last look failed.
+    failed: bool,
+}
+
+impl PartitionLooks {
+    async fn look(&mut self, connection: &mut QueryConnection, settings: &Settings) {
+        let before = self.partitions.unseen_since();
+        match self.partitions.look(connection, settings, &self.selection).await {
+            Ok(changes) => {
+                self.failed = false;
+                let unseen_since = self.partitions.unseen_since();
+                if !changes.is_empty() || unseen_since != before {
+                    let _ = self.tell.send((changes, unseen_since));
+                }
+            }
+            Err(error) if self.failed => tracing::debug!(%error, "the partitions of captured tables are not known"),
+            Err(error) => {
+                self.failed = true;
+                tracing::warn!(%error, "the partitions of captured tables are not known; rows that come with one are copied later");
+            }
         }
     }
 }

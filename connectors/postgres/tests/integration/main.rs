@@ -15,6 +15,7 @@ mod log;
 mod marks;
 mod messages;
 mod overload;
+mod partitions;
 mod pieces;
 mod preflight;
 mod prepared;
