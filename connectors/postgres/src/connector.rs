@@ -6,7 +6,7 @@ use crate::checkpoint_history;
 use crate::chunk_reader::PgChunkReader;
 use crate::discover::read_catalog;
 use crate::log_reader::overload::check_privilege;
-use crate::log_reader::{PgLogReader, try_spill_directory};
+use crate::log_reader::{LogStart, PgLogReader, try_spill_directory};
 use crate::position::{PgPosition, XidEpoch};
 use crate::preflight;
 use crate::protocol::Lsn;
@@ -196,10 +196,10 @@ impl PostgresConnector {
         check_privilege(&mut catalog, &self.settings.throttle, &self.settings.user).await?;
         // Before the slot: decoding looks the publication up as it was when each change was made.
         ensure_publication(&mut catalog, &settings, &self.selection).await?;
-        let (mut start, slot_is_made) = self
+        let (mut point, slot_is_made) = self
             .start_position(&mut catalog, &mut replication, from, in_recovery, snapshot)
             .await?;
-        start.lineage = lineage.encode();
+        point.lineage = lineage.encode();
         // A slot that is made now waited for what was open. A standby's snapshots do not list it.
         if !slot_is_made && !in_recovery {
             let_older_transactions_end(&mut catalog, &settings.publication.name, &self.selection, |_| true).await?;
@@ -216,19 +216,17 @@ impl PostgresConnector {
             slot: &self.settings.slot.name,
             // With prepared transactions, from where the server was acknowledged: those that were undecided then, or whose
             // commit was not durable here, come again, and what the checkpoint has is passed over.
-            start: if options.two_phase { Lsn::ZERO } else { start.position.0 },
+            start: if options.two_phase { Lsn::ZERO } else { point.position.0 },
             publications: &[&self.settings.publication.name],
             options,
             version,
         };
         let stream = replication.start(&command).await?;
-        let selection = self.selection.clone();
-        Ok(
-            PgLogReader::new(stream, catalog, settings, selection, start, lineage, xids, run)
-                .await
-                .of_standby(in_recovery)
-                .holding(holds),
-        )
+        let (selection, start) = (self.selection.clone(), LogStart { point, lineage, xids });
+        Ok(PgLogReader::new(stream, catalog, settings, selection, start, run)
+            .await
+            .of_standby(in_recovery)
+            .holding(holds))
     }
 }
 
