@@ -26,13 +26,19 @@ pub(crate) async fn verify(
         Some(from) => PgLineage::decode(&from.lineage)?,
         None => None,
     };
-    if let Some(from) = from {
-        let births_count = judge(known.as_ref(), &history, from.position.0)?;
-        if let Some(known) = known.as_ref().filter(|_| births_count) {
-            let birth = birth(server, known.timeline, known.begin).await?;
-            if !birth.is_empty() && birth != known.birth {
-                return Err(other_birth(known, from.position.0));
-            }
+    let begin = history.begin_of(history.timeline).unwrap_or(Lsn::ZERO);
+    let births_count = match from {
+        Some(from) => judge(known.as_ref(), &history, from.position.0)?,
+        None => false,
+    };
+    let mut birth = read_birth(server, history.timeline, begin).await?;
+    if let (Some(from), Some(known)) = (from, known.as_ref().filter(|_| births_count)) {
+        let here = match (known.timeline, known.begin) == (history.timeline, begin) {
+            true => birth.clone(),
+            false => read_birth(server, known.timeline, known.begin).await?,
+        };
+        if !here.is_empty() && here != known.birth {
+            return Err(other_birth(known, from.position.0));
         }
     }
     // Before a slot is made: what comes after the snapshot of a slot is not in the snapshot.
@@ -44,8 +50,6 @@ pub(crate) async fn verify(
             oldest.column::<FullXid>(0)?.0
         }
     };
-    let begin = history.begin_of(history.timeline).unwrap_or(Lsn::ZERO);
-    let mut birth = birth(server, history.timeline, begin).await?;
     if birth.is_empty()
         && let Some(known) = known
         && (known.timeline, known.begin) == (history.timeline, begin)
@@ -88,7 +92,7 @@ async fn read(server: &mut Server, replication: &mut ReplicationConnection) -> R
 }
 
 /// The first bytes of a timeline's log; empty for the first timeline, and where they were recycled or are not there yet.
-async fn birth(server: &Server, timeline: u32, begin: Lsn) -> Result<Vec<u8>> {
+async fn read_birth(server: &Server, timeline: u32, begin: Lsn) -> Result<Vec<u8>> {
     if !begin.is_valid() {
         return Ok(Vec::new());
     }

@@ -35,11 +35,58 @@ pub struct SlotFacts {
     pub invalidation: Option<String>,
 }
 
+/// What version 16 tells of a slot that was lost on a standby: no more.
+const CONFLICT: &str = "conflict with recovery";
+
+/// Why a slot is of no use.
+enum LostBy<'a> {
+    /// Its creation never came to an end.
+    Unfinished,
+    /// It kept more log than it may.
+    LogRemoved,
+    /// The server's own word for anything else.
+    Other(&'a str),
+}
+
 impl SlotFacts {
     /// Whether the server threw away what the slot needs.
     pub fn is_lost(&self) -> bool {
         let unfinished = self.confirmed_flush.is_none() && self.plugin == "pgoutput" && self.active_pid.is_none();
         self.wal_status == "lost" || unfinished
+    }
+
+    /// How it came to be lost.
+    pub(crate) fn how_lost(&self) -> String {
+        match self.lost_by() {
+            LostBy::Unfinished => "its making was cut off, so it has no place in the log".into(),
+            LostBy::LogRemoved => match &self.invalidation {
+                Some(reason) => format!("the server invalidated it ({reason}) and threw away the log that it needs"),
+                None => "the server invalidated it and threw away the log that it needs".into(),
+            },
+            LostBy::Other(reason) => format!("the server invalidated it ({reason})"),
+        }
+    }
+
+    /// What keeps a slot from being lost in this way.
+    pub(crate) fn how_kept(&self) -> Option<&'static str> {
+        match self.lost_by() {
+            LostBy::LogRemoved => Some("raise `max_slot_wal_keep_size`"),
+            LostBy::Other("rows_removed" | CONFLICT) => Some(
+                "set `hot_standby_feedback = on` and a `primary_slot_name` on the standby: the primary removed rows of its \
+                 catalogue that decoding needs",
+            ),
+            LostBy::Other("wal_level_insufficient") => Some("keep `wal_level = logical` on the primary"),
+            LostBy::Other("idle_timeout") => Some("raise `idle_replication_slot_timeout`"),
+            LostBy::Unfinished | LostBy::Other(_) => None,
+        }
+    }
+
+    fn lost_by(&self) -> LostBy<'_> {
+        match self.invalidation.as_deref() {
+            _ if self.wal_status != "lost" => LostBy::Unfinished,
+            None | Some("wal_removed") => LostBy::LogRemoved,
+            Some(reason) => LostBy::Other(reason),
+        }
     }
 }
 
@@ -52,7 +99,7 @@ pub async fn read_slot(connection: &mut QueryConnection, name: &str) -> Result<O
     };
     let failover = match version {
         _ if version.has_failover_slots() => "failover, synced AND pg_catalog.pg_is_in_recovery(), invalidation_reason",
-        _ if version.decodes_on_standby() => "false, false, CASE WHEN conflicting THEN 'conflict with recovery' END",
+        _ if version.decodes_on_standby() => &format!("false, false, CASE WHEN conflicting THEN '{CONFLICT}' END"),
         _ => "false, false, NULL::text",
     };
     let sql = format!(
@@ -107,7 +154,11 @@ pub fn check_slot(slot: &SlotFacts, settings: &Settings) -> Result<()> {
         );
     }
     if slot.is_lost() {
-        return Err(lost(name, &invalidated(slot)));
+        let lost = lost(name, &slot.how_lost());
+        return Err(match slot.how_kept() {
+            Some(kept) => lost.with_fix(format!("{GO_ON}; so that it does not happen again, {kept}")),
+            None => lost,
+        });
     }
     if let (None, Some(pid)) = (slot.confirmed_flush, slot.active_pid) {
         // It waits for transactions to end; if that is our own predecessor, the server has not missed it yet.
@@ -125,20 +176,6 @@ pub fn check_slot(slot: &SlotFacts, settings: &Settings) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// How a slot came to be lost.
-fn invalidated(slot: &SlotFacts) -> String {
-    match &slot.invalidation {
-        None => "the server invalidated it and threw away the log that it needs".into(),
-        Some(reason) if reason == "wal_removed" => {
-            "the server invalidated it (wal_removed) and threw away the log that it needs".into()
-        }
-        Some(reason) => format!(
-            "the server invalidated it ({reason}); on a standby, `hot_standby_feedback = on` and a `primary_slot_name` keep \
-             the primary from removing rows of the catalogue that decoding needs"
-        ),
-    }
 }
 
 /// Checks that a log opened after `from` misses nothing: the server must not have been told more than the checkpoint
@@ -352,6 +389,11 @@ mod tests {
         let error = check_slot(&conflict, &settings()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::PositionLost);
         assert!(error.to_string().contains("rows_removed"), "{error}");
+        let fix = error.fix().unwrap();
+        assert!(
+            fix.contains("highwater renew") && fix.contains("hot_standby_feedback"),
+            "{fix}"
+        );
         assert_eq!(
             check_history(None, Lsn(1), "s").unwrap_err().kind(),
             ErrorKind::PositionLost

@@ -459,7 +459,6 @@ fn of_table(error: Error, table: &TableName) -> Error {
     }
 }
 
-/// The server was promoted, or came back as a standby.
 fn older_transactions(table: &TableName) -> Error {
     let what = format!(
         "table {table} was published while transactions were open that still are: what they wrote to it before is in no log, \
@@ -470,6 +469,7 @@ fn older_transactions(table: &TableName) -> Error {
     Error::new(ErrorKind::Unreachable, what).with_fix(fix)
 }
 
+/// The server was promoted, or came back as a standby.
 fn role_changed(what: &str) -> Error {
     let what = format!("{what}: the server is a standby no longer, or is one now; the log is opened anew");
     Error::new(ErrorKind::Unreachable, what)

@@ -128,17 +128,9 @@ pub(super) fn slot(settings: &Settings, facts: Option<&SlotFacts>) -> Vec<Findin
     };
     let mut findings = Vec::new();
     if facts.plugin == "pgoutput" && facts.database == settings.database && facts.is_lost() {
-        let what = format!("replication slot \"{name}\" was invalidated: the server threw away the log that it needs");
-        let mut finding = error(
-            "slot_lost",
-            what,
-            "changes are missing: a new slot and a new snapshot are needed",
-        )
-        .sql(format!("SELECT pg_drop_replication_slot({})", quote_literal(name)));
-        if !settings.slot.create {
-            finding = finding.sql(slot::create_statement(name));
-        }
-        findings.push(finding.advice("raise max_slot_wal_keep_size so that it does not happen again"));
+        let what = format!("replication slot \"{name}\": {}", facts.how_lost());
+        let why = "changes are missing: the log begins anew, and the gap is closed by a copy of every table";
+        findings.push(error("slot_lost", what, why).advice(over_the_gap(settings, facts)));
     } else if let Err(refused) = check_slot(facts, settings) {
         let finding = error(
             "slot_unsuitable",
@@ -157,6 +149,22 @@ pub(super) fn slot(settings: &Settings, facts: Option<&SlotFacts>) -> Vec<Findin
         );
     }
     findings
+}
+
+/// What closes the gap, and what keeps it from opening again.
+fn over_the_gap(settings: &Settings, facts: &SlotFacts) -> String {
+    let name = &settings.slot.name;
+    let mut anew = format!("SELECT pg_drop_replication_slot({})", quote_literal(name));
+    if !settings.slot.create {
+        anew = format!("{anew}; {}", slot::create_statement(name));
+    }
+    let mut advice = format!(
+        "run `highwater renew` with the pipeline's file; only where that says that there is no checkpoint, run `{anew}`"
+    );
+    if let Some(kept) = facts.how_kept() {
+        advice = format!("{advice}; so that it does not happen again, {kept}");
+    }
+    advice
 }
 
 /// What the settings ask of the stream and the server does not have, or what this machine cannot do for it.
@@ -181,4 +189,52 @@ pub(super) fn options(settings: &Settings, server_major: u32) -> Option<Finding>
     } else {
         finding.warning()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Lsn;
+    use serde_json::json;
+
+    fn lost(invalidation: Option<&str>) -> SlotFacts {
+        SlotFacts {
+            plugin: "pgoutput".into(),
+            database: "catalogue".into(),
+            active_pid: None,
+            wal_status: "lost".into(),
+            confirmed_flush: Some(Lsn(100)),
+            two_phase: false,
+            failover: false,
+            synced: false,
+            invalidation: invalidation.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_lost_slot_is_renewed_and_what_lost_it_is_named() {
+        for (create, reason, kept) in [
+            (true, None, "max_slot_wal_keep_size"),
+            (false, Some("wal_removed"), "max_slot_wal_keep_size"),
+            (true, Some("rows_removed"), "hot_standby_feedback"),
+            (true, Some("conflict with recovery"), "hot_standby_feedback"),
+            (true, Some("wal_level_insufficient"), "wal_level = logical"),
+            (true, Some("idle_timeout"), "idle_replication_slot_timeout"),
+        ] {
+            let settings = Settings::from_json(json!({
+                "host": "db", "user": "mover", "database": "catalogue", "tables": {"include": ["public.*"]},
+                "slot": {"name": "s", "create": create}
+            }));
+            let findings = slot(&settings.unwrap(), Some(&lost(reason)));
+            assert_eq!((findings.len(), findings[0].code.as_str()), (1, "slot_lost"));
+            assert!(
+                findings[0].what.contains(reason.unwrap_or("invalidated")),
+                "{findings:?}"
+            );
+            let fix = findings[0].fix.as_deref().unwrap();
+            assert!(fix.starts_with("run `highwater renew`") && fix.contains(kept), "{fix}");
+            assert_eq!(fix.contains("pg_create_logical_replication_slot"), !create, "{fix}");
+            assert_eq!(findings[0].fix_sql, Vec::<String>::new(), "renewing drops it");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use crate::conformance::transaction;
 use crate::failover::{in_step, primary, sql, until};
 use crate::fixture::{RUN, changes, connector, lines, open, open_from, range, read_commits};
 use highwater_core::change::LogItem;
-use highwater_core::connector::{ChunkReader, LogReader, Severity, SourceConnector, WatermarkWriter};
+use highwater_core::connector::{ChunkReader, Finding, LogReader, Severity, SourceConnector, WatermarkWriter};
 use highwater_core::position::{MarkId, MarkPlace, ReadView, ResumePoint};
 use highwater_core::schema::{Key, TableName};
 use highwater_core::{Class, ErrorKind};
@@ -101,10 +101,50 @@ async fn a_connector_on_a_standby_keeps_its_contract() {
     .await;
 }
 
+const FEEDBACK_OFF: (&str, &str) = ("hot_standby_feedback", "off");
+
+fn told(findings: &[Finding]) -> Vec<(Severity, &str)> {
+    let told = findings.iter().map(|finding| (finding.severity, finding.code.as_str()));
+    told.collect()
+}
+
+/// Does what the check prints for a standby that follows without a slot and without feedback.
+async fn is_mended_by_what_is_printed(source: &PostgresConnector, primary: &Client, standby: &Postgres) {
+    let follower = standby.connect().await.unwrap();
+    let missing = (Severity::Error, "publication_missing");
+    let findings = source.preflight().await.unwrap();
+    let expected = [
+        (Severity::Warning, "hot_standby_feedback"),
+        (Severity::Warning, "primary_slot_name"),
+        missing,
+    ];
+    assert_eq!(told(&findings), expected);
+    for statement in &findings[0].fix_sql {
+        sql(&follower, statement).await;
+    }
+    until(&follower, "SELECT current_setting('hot_standby_feedback') = 'on'").await;
+    let findings = source.preflight().await.unwrap();
+    assert_eq!(told(&findings), [(Severity::Warning, "primary_slot_name"), missing]);
+    let advice = findings[0].fix.as_deref().unwrap();
+    assert!(
+        advice.contains("a physical slot on the primary") && advice.contains("primary_slot_name"),
+        "{advice}"
+    );
+    let slot = standby.standby_name().unwrap();
+    sql(&follower, &format!("ALTER SYSTEM SET primary_slot_name = '{slot}'")).await;
+    sql(&follower, "SELECT pg_reload_conf()").await;
+    until(
+        primary,
+        &format!("SELECT active FROM pg_replication_slots WHERE slot_name = '{slot}'"),
+    )
+    .await;
+    assert_eq!(told(&source.preflight().await.unwrap()), [missing]);
+}
+
 #[tokio::test]
 async fn a_standby_is_read_without_a_mark_written_and_goes_on_when_it_is_promoted() {
     let Some(first) = primary(16).await else { return };
-    let standby = first.standby(&[("hot_standby_feedback", "off")]).await.unwrap();
+    let standby = first.standby(&[FEEDBACK_OFF, ("primary_slot_name", "")]).await.unwrap();
     let (client, follower) = (first.connect().await.unwrap(), standby.connect().await.unwrap());
     sql(
         &client,
@@ -113,29 +153,18 @@ async fn a_standby_is_read_without_a_mark_written_and_goes_on_when_it_is_promote
     .await;
     in_step(&client, &follower).await;
     let source = connector(settings(&standby, "postgres", "public.movies"));
-    let codes = |findings: Vec<highwater_core::connector::Finding>| {
-        let told = findings.into_iter().map(|finding| (finding.severity, finding.code));
-        told.collect::<Vec<_>>()
-    };
-    let expected = [
-        (Severity::Warning, "hot_standby_feedback".to_owned()),
-        (Severity::Error, "publication_missing".to_owned()),
-    ];
-    assert_eq!(codes(source.preflight().await.unwrap()), expected);
+    is_mended_by_what_is_printed(&source, &client, &standby).await;
     let error = source.open_log(None, RUN).await.unwrap_err();
     assert_eq!(error.class(), Class::User);
     assert!(error.fix().unwrap().contains("on the primary"), "{error:?}");
     sql(&client, "CREATE PUBLICATION highwater FOR TABLE movies").await;
-    sql(&follower, "ALTER SYSTEM SET hot_standby_feedback = on").await;
     in_step(&client, &follower).await;
-    drop(standby.connect().await);
+    assert_eq!(source.preflight().await.unwrap(), []);
     let mut asked = settings(&standby, "postgres", "public.movies");
     asked["standby"] = json!(false);
     let refused = connector(asked.clone());
-    assert_eq!(
-        codes(refused.preflight().await.unwrap())[0],
-        (Severity::Error, "physical_standby".to_owned())
-    );
+    let findings = refused.preflight().await.unwrap();
+    assert_eq!(told(&findings)[0], (Severity::Error, "physical_standby"));
     let error = refused.open_log(None, RUN).await.unwrap_err();
     assert_eq!(
         (error.kind(), error.class()),
@@ -220,7 +249,7 @@ async fn a_standby_is_read_without_a_mark_written_and_goes_on_when_it_is_promote
 #[tokio::test]
 async fn a_slot_that_a_conflict_with_the_primary_invalidated_is_a_lost_position_by_name() {
     let Some(first) = primary(17).await else { return };
-    let standby = first.standby(&[("hot_standby_feedback", "off")]).await.unwrap();
+    let standby = first.standby(&[FEEDBACK_OFF]).await.unwrap();
     let (client, follower) = (first.connect().await.unwrap(), standby.connect().await.unwrap());
     sql(
         &client,
@@ -248,8 +277,14 @@ async fn a_slot_that_a_conflict_with_the_primary_invalidated_is_a_lost_position_
     assert_eq!((error.kind(), error.class()), (ErrorKind::PositionLost, Class::User));
     assert!(error.to_string().contains("rows_removed"), "{error}");
     let findings = source.preflight().await.unwrap();
+    let lost = findings
+        .iter()
+        .find(|finding| finding.code == "slot_lost")
+        .expect("a lost slot");
+    assert!(lost.what.contains("rows_removed"), "{lost:?}");
+    let fix = lost.fix.as_deref().unwrap();
     assert!(
-        findings.iter().any(|finding| finding.code == "slot_lost"),
-        "{findings:?}"
+        fix.contains("`highwater renew`") && fix.contains("hot_standby_feedback = on"),
+        "{fix}"
     );
 }

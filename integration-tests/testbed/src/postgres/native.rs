@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The process back end of Postgres.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -61,7 +62,13 @@ impl Native {
 
     /// Takes a base backup of the server on `primary_port` that follows it through the physical slot `slot`, which is made
     /// for it; nothing runs yet. Blocks.
-    pub(crate) fn prepare_standby(major: u16, primary_port: u16, slot: &str, dir: RunDir) -> Result<Self> {
+    pub(crate) fn prepare_standby(
+        major: u16,
+        primary_port: u16,
+        slot: &str,
+        settings: &[(String, String)],
+        dir: RunDir,
+    ) -> Result<Self> {
         let programs = Programs::fetch(major)?;
         let data = dir.path().join("data");
         unprivileged::give(dir.path())?;
@@ -83,6 +90,12 @@ impl Native {
             .arg(&data);
         command::output(&mut backup)?;
         cache::write(&data.join("standby.signal"), "")?;
+        let path = data.join("postgresql.auto.conf");
+        let mut text = std::fs::read_to_string(&path).map_err(|e| Error::during("reading a standby's settings", e))?;
+        for (name, value) in settings {
+            let _ = writeln!(text, "{name} = '{}'", value.replace('\'', "''"));
+        }
+        cache::write(&path, &text)?;
         unprivileged::give(dir.path())?;
         Ok(Self {
             programs,

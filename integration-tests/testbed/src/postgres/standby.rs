@@ -21,7 +21,8 @@ static STANDBYS: AtomicU32 = AtomicU32::new(0);
 impl Postgres {
     /// Starts a hot standby of this server: its data by a base backup, the log by streaming through a physical slot, whose
     /// name is [`Postgres::standby_name`] of the standby and its `application_name` as well. Feedback is on, and from 17 on
-    /// failover slots are kept in step. `settings` go over those of this server.
+    /// failover slots are kept in step. `settings` go over those of this server. What a standby has
+    /// of its own stands in `postgresql.auto.conf`, so `ALTER SYSTEM` changes it.
     ///
     /// # Errors
     /// Where this server runs in a container: containers do not reach one another.
@@ -31,31 +32,20 @@ impl Postgres {
             return Err(Error::new("a standby is made of a server of the process back end only"));
         }
         let name = format!("standby_{}", STANDBYS.fetch_add(1, Ordering::Relaxed));
+        let over: Vec<(String, String)> = settings
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let own = options::merged(&own_settings(self.major, self.port(), &name), &over);
+        let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        settings.retain(|(name, _)| own.iter().all(|(of_standby, _)| of_standby != name));
         let (major, port, slot, dir) = (self.major, self.port(), name.clone(), RunDir::new()?);
-        let server = tokio::task::spawn_blocking(move || Native::prepare_standby(major, port, &slot, dir))
+        let server = tokio::task::spawn_blocking(move || Native::prepare_standby(major, port, &slot, &own, dir))
             .await
             .map_err(|e| Error::during("preparing a standby", e))??;
-        let conninfo = format!("host=127.0.0.1 port={port} user={SUPERUSER} dbname=postgres application_name={name}");
-        let mut own = vec![
-            ("primary_conninfo".to_owned(), conninfo),
-            ("primary_slot_name".to_owned(), name.clone()),
-            ("hot_standby_feedback".to_owned(), "on".to_owned()),
-            ("wal_receiver_status_interval".to_owned(), "1s".to_owned()),
-            ("wal_retrieve_retry_interval".to_owned(), "100ms".to_owned()),
-        ];
-        if major >= SLOT_SYNC_MAJOR {
-            own.push(("sync_replication_slots".to_owned(), "on".to_owned()));
-        }
-        own.extend(
-            settings
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-        );
-        let base = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let settings = options::merged(&base, &own);
         server.start(&settings).await?;
         let this = Self {
-            major,
+            major: self.major,
             settings: Mutex::new(settings),
             authority: None,
             ca_path: None,
@@ -90,4 +80,20 @@ impl Postgres {
             Err(Error::new("the standby was not promoted within 120 s"))
         }
     }
+}
+
+/// What makes a server follow the one at `port`.
+fn own_settings(major: u16, port: u16, name: &str) -> Vec<(String, String)> {
+    let conninfo = format!("host=127.0.0.1 port={port} user={SUPERUSER} dbname=postgres application_name={name}");
+    let mut own = vec![
+        ("primary_conninfo".to_owned(), conninfo),
+        ("primary_slot_name".to_owned(), name.to_owned()),
+        ("hot_standby_feedback".to_owned(), "on".to_owned()),
+        ("wal_receiver_status_interval".to_owned(), "1s".to_owned()),
+        ("wal_retrieve_retry_interval".to_owned(), "100ms".to_owned()),
+    ];
+    if major >= SLOT_SYNC_MAJOR {
+        own.push(("sync_replication_slots".to_owned(), "on".to_owned()));
+    }
+    own
 }
