@@ -184,7 +184,7 @@ impl Default for SnapshotSpec {
             windows_max: 8,
             readers: 4,
             chunk_rows_max: 16_384,
-            chunk_bytes_max: 1 << 20,
+            chunk_bytes_max: 2 << 20,
             chunk_target_ms: 200,
             first_load: FirstLoad::default(),
             first_load_minutes_max: 60,

@@ -63,7 +63,7 @@ impl Default for EngineSettings {
             chunk_rows_start: 2_048,
             chunk_rows_min: 16,
             chunk_rows_max: 16_384,
-            chunk_bytes_max: 1 << 20,
+            chunk_bytes_max: 2 << 20,
             chunk_time_target_us: 200_000,
             touched_keys_max: 100_000,
             touched_bytes_max: 8 << 20,

@@ -21,11 +21,11 @@ pub(crate) const BATCH_BYTES_MAX: usize = 512 << 10;
 /// Bytes over all topics at which every batch goes.
 pub(crate) const OPEN_BYTES_MAX: usize = 2 << 20;
 /// Bytes that may be encoded and not yet taken by the transport.
-pub(crate) const QUEUE_BYTES_MAX: usize = 4 << 20;
+pub(crate) const QUEUE_BYTES_MAX: usize = 8 << 20;
 /// Parcels that may lie between the two.
 pub(crate) const QUEUE_PARCELS_MAX: usize = 256;
 /// Emptied batches that are kept for use again.
-const SPARE_BATCHES_MAX: usize = QUEUE_BYTES_MAX / BATCH_BYTES_MAX;
+const SPARE_BATCHES_MAX: usize = 16;
 /// A spare batch with more memory than this is let go.
 const SPARE_BYTES_MAX: usize = 2 * BATCH_BYTES_MAX;
 

@@ -195,7 +195,7 @@ impl Default for KafkaSettings {
             batch_bytes: 900_000,
             linger_ms: 10_000,
             record_bytes_max: 1_000_000,
-            queue_bytes_max: 4 << 20,
+            queue_bytes_max: 8 << 20,
             transaction_timeout_ms: 60_000,
             operation_timeout_ms: 60_000,
             extra: BTreeMap::new(),
