@@ -107,6 +107,51 @@ async fn records_that_are_queued_many_at_once_arrive_as_they_are_in_order_also_p
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_for_more_topics_than_fill_a_batch_leave_when_the_queue_is_full() {
+    let kafka = Kafka::shared().await.unwrap();
+    let settings = KafkaSettings {
+        bootstrap_servers: kafka.bootstrap(),
+        // The queue is full long before any batch is, and what lingers does so for longer than the test.
+        queue_bytes_max: 1_000_000,
+        linger_ms: 400_000,
+        transaction_timeout_ms: 800_000,
+        ..KafkaSettings::default()
+    };
+    let transport = KafkaTransport::connect(settings).await.unwrap();
+    let topics: Vec<String> = (0..40).map(|number| format!("many.topics.{number}")).collect();
+    let spec = |name: &String| TopicSpec {
+        name: name.clone(),
+        partitions: 1,
+        cleanup: Cleanup::Delete,
+        retention: None,
+    };
+    let specs: Vec<TopicSpec> = topics.iter().map(spec).collect();
+    transport.ensure_topics(&specs).await.unwrap();
+    let mut batch = RecordBatch::default();
+    batch.let_times_be_of_append();
+    for number in 0..100_u64 {
+        batch.push(Some(&number.to_be_bytes()), Some(&[number as u8; 1_000]), 1, Vec::new());
+    }
+    let id = WriterId("many.topics".to_owned());
+    let mut writer = transport.open_writer(&id).await.unwrap();
+    let written = async {
+        let mut txn = writer.begin().await.unwrap();
+        for topic in &topics {
+            txn.append(topic, &batch).await.unwrap();
+        }
+        txn.commit().await.unwrap();
+    };
+    tokio::time::timeout(Duration::from_secs(200), written).await.unwrap();
+
+    let mut reader = transport.open_reader(&topics, None, StartAt::Earliest).await.unwrap();
+    let (mut records, deadline) = (Vec::new(), tokio::time::Instant::now() + Duration::from_secs(60));
+    while records.len() < topics.len() * batch.len() {
+        assert!(tokio::time::Instant::now() < deadline, "{} records came", records.len());
+        reader.poll(&mut records, 10_000, Duration::from_secs(1)).await.unwrap();
+    }
+}
+
 fn content_of(record: Record) -> Content {
     let own = |bytes: Option<bytes::Bytes>| bytes.map(|bytes| bytes.to_vec());
     let headers = record.headers.into_iter().map(|(name, value)| (name, value.to_vec()));

@@ -12,7 +12,7 @@ use super::failure::{Failure, delivery_error, writer_error};
 use super::left_open::{FIRST_RECORDS, FirstRecord, encode};
 use super::producer::{Place, Produced, Producer};
 use super::settings::KafkaSettings;
-use super::writer::FULL_QUEUE_WAIT;
+use super::writer::MAKE_ROOM_MS;
 use crate::failure::fenced;
 
 /// One try of opening a writer; between tries, trouble with credentials is looked at.
@@ -131,7 +131,8 @@ impl Calls {
         loop {
             match self.producer.produce(topic, &batch, Place::default()) {
                 Ok(Produced::All) => return Ok(()),
-                Ok(Produced::Until(_)) if Instant::now() < deadline => std::thread::sleep(FULL_QUEUE_WAIT),
+                // The commit that follows sends everything in any case.
+                Ok(Produced::Until(_)) if Instant::now() < deadline => self.producer.flush(MAKE_ROOM_MS),
                 Ok(Produced::Until(_)) => {
                     return Err(self.give_up(&Failure::of_code(Code::OperationTimedOut), "write a checkpoint"));
                 }

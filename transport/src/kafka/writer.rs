@@ -25,6 +25,10 @@ use crate::stored_checkpoint;
 
 /// How long an append waits before it looks again for room in the queue, which empties at hundreds of bytes a microsecond.
 pub(super) const FULL_QUEUE_WAIT: Duration = Duration::from_millis(1);
+/// How many looks in a row must find the queue full and nothing on its way before what waits there is sent.
+const STANDSTILL_LOOKS: u32 = 3;
+/// How long what waits in a full queue is sent, in milliseconds, before it is looked whether there is room.
+pub(super) const MAKE_ROOM_MS: u32 = 1_000;
 /// How long a writer that goes in the middle of a transaction tries to abort it, so that readers need not wait.
 const PARTING_ABORT_MS: u32 = 5_000;
 
@@ -173,6 +177,20 @@ impl KafkaWriter {
         Ok(())
     }
 
+    /// Waits a little for the queue to empty. Many partitions fill it before the batch of any is full: then nothing is on
+    /// its way, nothing would be until the batches have lingered, and what waits is sent as it is.
+    async fn wait_for_room(&self, standstill: &mut u32) -> Result<()> {
+        tokio::time::sleep(FULL_QUEUE_WAIT).await;
+        let is_moving = self.producer.client().notes().produce_requests() > 0;
+        *standstill = if is_moving { 0 } else { *standstill + 1 };
+        if *standstill < STANDSTILL_LOOKS {
+            return Ok(());
+        }
+        *standstill = 0;
+        let producer = Arc::clone(&self.producer);
+        blocking(move || producer.flush(MAKE_ROOM_MS)).await
+    }
+
     /// What was read of topics and of the last checkpoint is of no more use after an abort.
     fn forget(&mut self) {
         self.last = None;
@@ -268,14 +286,14 @@ impl Txn for KafkaTxn<'_> {
         if !self.writer.settled.contains(topic) {
             self.writer.settle(topic).await?;
         }
-        let mut from = Place::default();
+        let (mut from, mut standstill) = (Place::default(), 0);
         loop {
             match self.writer.producer.produce(topic, batch, from) {
                 Ok(Produced::All) => return Ok(()),
                 Ok(Produced::Until(next)) => from = next,
                 Err(failure) => return Err(self.failed_append(&failure, topic)),
             }
-            tokio::time::sleep(FULL_QUEUE_WAIT).await;
+            self.writer.wait_for_room(&mut standstill).await?;
         }
     }
 
