@@ -32,11 +32,24 @@ pub enum Command {
     /// last checkpoint. SIGHUP reads the file again and captures tables that it now names. A second copy of the same
     /// pipeline stands by and takes over when the first one goes.
     Run(RunArgs),
-    /// Go on over a lost position: the source no longer has what follows the checkpoint (a slot that was dropped).
+    /// Go on over a lost position: every table is made right again.
     ///
-    /// Commits the decision; the next run then copies every table that has a key into the same topics, and sends a delete
-    /// for each row that a topic still has and its table does not. Nothing is lost, nothing stale is sent. Refused while
-    /// the pipeline runs, and where the position is not lost.
+    /// When `run` ends with a lost position (exit code 2: its slot was dropped, advanced or
+    /// invalidated, or the server is of another history), see why, end the stand-by as well, then:
+    ///
+    ///     highwater renew pipeline.yaml
+    ///     highwater run pipeline.yaml
+    ///
+    /// `renew` makes the slot anew, commits where the log begins from now on and where each topic ends,
+    /// and sends nothing. The next run copies every table that has a key into the same topics, one read
+    /// event for each row, changed or not; compares the keys; and sends a delete for each row that a
+    /// topic has and its table does not. Then the last event of every key is what the table has. What
+    /// changed in between does not come one by one, and what a table without a key missed does not come
+    /// at all.
+    ///
+    /// Refused, and nothing is changed (exit code 2): while the pipeline runs, without a checkpoint,
+    /// and where the log can be opened at the checkpoint (but see --force).
+    #[command(verbatim_doc_comment)]
     Renew(RenewArgs),
     /// Check a pipeline file and its database; changes nothing.
     ///
@@ -81,7 +94,9 @@ pub struct RunArgs {
 pub struct RenewArgs {
     /// The pipeline file.
     pub file: PathBuf,
-    /// Begin anew although the position is not lost, as far as can be told before the log is read.
+    /// Give the position up although the log can be opened there: what follows it comes by the copy, not change by change.
+    ///
+    /// For a run that finds only while it reads that its position is lost, and for a renewal that has to begin again.
     #[arg(long)]
     pub force: bool,
     /// Print one JSON object instead of text.

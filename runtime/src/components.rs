@@ -20,7 +20,7 @@ use highwater_transport::{TransportSettings, connect as transport_connect};
 use crate::connector::configuration;
 use crate::discard::DiscardTransport;
 use crate::leases::{AloneLease, FileLease, Lease};
-use crate::source_task::{PaceSettings, RetrySettings, TaskSettings, TopicSettings};
+use crate::source_task::{PaceSettings, RenewalLimits, RetrySettings, TaskSettings, TopicSettings};
 
 /// The format of a pipeline's records.
 pub fn format(pipeline: &Pipeline) -> Format {
@@ -62,6 +62,7 @@ pub fn task_settings(pipeline: &Pipeline, folder: &Path) -> TaskSettings {
             FirstLoad::OneSnapshot => Some(Duration::from_secs(snapshot.first_load_minutes_max.saturating_mul(60))),
             FirstLoad::Windows => None,
         },
+        renewal: RenewalLimits::default(),
         pace: PaceSettings {
             linger: ms(pipeline.checkpoint.every_ms),
             events_max: pipeline.checkpoint.every_events,

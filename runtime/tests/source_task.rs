@@ -4,6 +4,7 @@
 // A helper of tests fails as a test does.
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, reason = "the house serves other tests too")]
 mod house;
 mod named;
 

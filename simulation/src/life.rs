@@ -87,6 +87,8 @@ pub(crate) struct Life<'a> {
     pub renewals: Renewals,
     /// Where the log was lost: what had left by then, and where it had begun.
     pub lost: Option<(usize, u64)>,
+    /// Rows that come back yet while keys are compared.
+    pub come_back: u32,
     pub replies: Vec<Reply>,
     pub acknowledge: Option<u64>,
     pub shapes: HashMap<TableId, SchemaFingerprint>,
@@ -140,6 +142,7 @@ impl<'a> Life<'a> {
             store: Store::new(scenario.settings.spill_bytes_max),
             renewals: Renewals::default(),
             lost: None,
+            come_back: 4,
             replies: Vec::new(),
             acknowledge: None,
             shapes: HashMap::new(),

@@ -20,7 +20,10 @@ pub struct Renewals {
     /// Of a table, what was found: pieces that the engine is not told of yet.
     found: Option<(TableName, VecDeque<Vec<Key>>)>,
     due: Vec<Key>,
-    waits: bool,
+    /// The table of which the engine was told, while it waits for the end of a transaction.
+    waits: Option<TableName>,
+    /// Tables that are to be compared again.
+    failed: VecDeque<TableName>,
 }
 
 impl Renewals {
@@ -37,7 +40,12 @@ impl Renewals {
 
     /// Whether there is something to do.
     pub fn is_asked(&self) -> bool {
-        !self.asked.is_empty() || self.found.is_some()
+        !self.asked.is_empty() || self.found.is_some() || !self.failed.is_empty()
+    }
+
+    /// A table that failed and may be tried again.
+    pub fn again(&mut self) -> Option<TableName> {
+        self.failed.pop_front()
     }
 
     /// An event leaves.
@@ -50,13 +58,18 @@ impl Renewals {
 
     /// Compares, or goes on with what was found; what the engine is to hear: of which table, and whether it is the last.
     pub fn act(&mut self, committed: &[Sent], fails: bool) -> Option<(TableName, Result<bool, ()>)> {
-        if self.waits {
-            return None;
-        }
         if fails {
             let found = self.found.take().map(|(table, _)| table);
-            let table = found.or_else(|| Some(self.asked.pop_front()?.0))?;
+            let table = self
+                .waits
+                .take()
+                .or(found)
+                .or_else(|| Some(self.asked.pop_front()?.0))?;
+            self.failed.push_back(table.clone());
             return Some((table, Err(())));
+        }
+        if self.waits.is_some() {
+            return None;
         }
         if self.found.is_none() {
             let (table, end) = self.asked.pop_front()?;
@@ -66,7 +79,7 @@ impl Renewals {
         }
         let (table, pieces) = self.found.as_mut()?;
         self.due = pieces.pop_front().unwrap_or_default();
-        self.waits = true;
+        self.waits = Some(table.clone());
         let told = (table.clone(), Ok(pieces.is_empty()));
         if pieces.is_empty() {
             self.found = None;
@@ -76,7 +89,7 @@ impl Renewals {
 
     /// The deletes of what is due.
     pub fn remove(&mut self, schema: &TableSchema, position: ModelPosition) -> Vec<Change<ModelPosition>> {
-        self.waits = false;
+        self.waits = None;
         let left = self.left.get(&schema.name);
         let is_gone = |key: &Key| left.is_none_or(|left| !left.contains(key.as_bytes()));
         let gone = std::mem::take(&mut self.due).into_iter().filter(is_gone);

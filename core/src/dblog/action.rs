@@ -149,7 +149,7 @@ pub struct Report {
     pub chunk: Option<ChunkId>,
     /// A stable name: `view_behind_log`, `chunk_failed`, `chunk_without_progress`, `table_without_key`,
     /// `change_without_key`, `repair_queue_full`, `spill_failed`, `copy_by_windows`,
-    /// `table_replaced`, and those of [`crate::connector::UnloggedChange`].
+    /// `table_replaced`, `renewal_cancelled`, and those of [`crate::connector::UnloggedChange`].
     pub code: String,
     /// What happened and what to do; no values.
     pub message: String,

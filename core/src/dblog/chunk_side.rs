@@ -246,7 +246,6 @@ impl<P: Position> Engine<P> {
     }
 
     pub(super) fn retry(&mut self, actions: &mut Vec<Action<P>>) {
-        self.retry_renewals();
         for copy in &mut self.copies {
             copy.retry();
         }

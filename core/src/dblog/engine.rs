@@ -259,6 +259,7 @@ impl<P: Position> Engine<P> {
             Input::SpillFailed { message } => self.spill_failed(&message, actions),
             Input::Compared { table, last } => self.compared(&table, last, actions),
             Input::CompareFailed(table) => self.compare_failed(&table),
+            Input::CompareAgain(table) => self.compare_again(&table),
             Input::CheckpointDue => self.checkpoint_due(actions)?,
             Input::CheckpointSaved(id) => self.checkpoint_saved(id, actions)?,
         }

@@ -142,8 +142,12 @@ pub enum Input<P> {
         /// Whether there are no more.
         last: bool,
     },
-    /// A topic could not be read, or more left than could be watched; tried again by a new [`Input::Retry`].
+    /// A table cannot be compared now; others may be, until [`Input::CompareAgain`]. Keys that were told of and are not
+    /// removed yet are not going to be.
     CompareFailed(TableName),
+    /// A table is to be compared from a new [`crate::dblog::action::Action::Watch`] on: after a failure, after a part of its
+    /// keys, or because more left than could be watched. The same of keys that were told of.
+    CompareAgain(TableName),
     /// Enough was emitted (bytes, rows or time) to be committed: save a checkpoint now, inside a transaction if need be.
     CheckpointDue,
     /// That checkpoint and every event emitted before it are durable.

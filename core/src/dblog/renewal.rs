@@ -26,7 +26,8 @@
 //! The engine does not know how keys look in a topic, so whoever drives it compares them; it says when.
 
 use crate::checkpoint::CheckpointId;
-use crate::dblog::action::Action;
+use crate::dblog::action::{Action, Report};
+use crate::dblog::copy::TableCopy;
 use crate::dblog::engine::Engine;
 use crate::dblog::forwarded::Forwarded;
 use crate::dblog::input::{SnapshotId, SnapshotRows, SnapshotScope};
@@ -57,7 +58,7 @@ pub(super) enum Stage {
     Comparing,
     /// Keys that are gone wait for the end of a transaction. Whether they are the last.
     Due(bool),
-    /// It failed and waits for the next retry.
+    /// It failed, and waits for word that it may be tried again.
     Failed,
 }
 
@@ -96,15 +97,34 @@ impl<P: Position> Engine<P> {
         self.dirty = true;
     }
 
+    /// Gives up the renewals of tables that are not captured any more, and says of which. A copy of theirs that runs ends,
+    /// and when they are captured again they count as never copied. Before the first step.
+    pub fn keep_renewals(&mut self, is_captured: impl Fn(&TableName) -> bool) -> Vec<TableName> {
+        let given_up = self.renewals.extract_if(.., |one| !is_captured(&one.table));
+        let tables: Vec<TableName> = given_up.map(|one| one.table).collect();
+        for table in &tables {
+            self.copies.retain(|copy| !copy.whole || copy.table != *table);
+            self.known.remove(table);
+            self.dirty = true;
+        }
+        tables
+    }
+
     /// Tables whose log was lost and that are not right yet.
     pub fn renewals(&self) -> &[Renewal] {
         &self.renewals
     }
 
+    /// Whether a table waits for a copy that nobody makes: it was cancelled. Until one of all its rows is asked for, or the
+    /// engine is restored, what is gone of it stays downstream.
+    pub fn is_held_up(&self, renewal: &Renewal) -> bool {
+        let copies = |copy: &TableCopy| copy.whole && !copy.is_over() && copy.table == renewal.table;
+        !renewal.copied && !self.copies.iter().any(copies)
+    }
+
     /// Every table that is not copied yet has a copy that runs.
     pub(super) fn copy_renewed(&mut self) {
-        let copying = |table: &TableName| self.copies.iter().any(|copy| copy.whole && copy.table == *table);
-        let lacking = self.renewals.iter().filter(|one| !one.copied && !copying(&one.table));
+        let lacking = self.renewals.iter().filter(|one| self.is_held_up(one));
         let tables: Vec<TableName> = lacking.map(|one| one.table.clone()).collect();
         if !tables.is_empty() {
             let snapshot = SnapshotId(self.next_snapshot);
@@ -114,6 +134,22 @@ impl<P: Position> Engine<P> {
                 let rows = SnapshotRows::All { starts: Vec::new() };
                 self.add_copy(snapshot, SnapshotScope { table, rows }, false);
             }
+        }
+    }
+
+    /// A person cancelled copies of these tables. A renewal that needed one says so.
+    pub(super) fn cancelled(&mut self, tables: &[TableName], actions: &mut Vec<Action<P>>) {
+        let concerned = |one: &&Renewal| tables.contains(&one.table) && self.is_held_up(one);
+        for renewal in self.renewals.iter().filter(concerned) {
+            actions.push(Action::Report(Report {
+                table: renewal.table.clone(),
+                chunk: None,
+                code: "renewal_cancelled".to_owned(),
+                message: "the copy that makes the table right again after its log was lost is cancelled: rows that changed \
+                          meanwhile are stale downstream, and rows that are gone remain there, until a copy of all its rows is \
+                          made; the next run begins one, or ask for it now"
+                    .to_owned(),
+            }));
         }
     }
 
@@ -167,19 +203,18 @@ impl<P: Position> Engine<P> {
         self.remove_due(actions);
     }
 
-    /// A comparison is to be made again.
+    /// A table cannot be compared for now. What was found of it and did not leave yet is forgotten.
     pub(super) fn compare_failed(&mut self, table: &TableName) {
         for renewal in self.renewals.iter_mut().filter(|one| one.table == *table) {
             renewal.stage = Stage::Failed;
         }
     }
 
-    pub(super) fn retry_renewals(&mut self) {
-        for renewal in &mut self.renewals {
-            if renewal.stage == Stage::Failed {
-                renewal.stage = Stage::Waiting;
-                self.dirty = true;
-            }
+    /// A comparison is to be made again, or gone on with; the same of what was found.
+    pub(super) fn compare_again(&mut self, table: &TableName) {
+        for renewal in self.renewals.iter_mut().filter(|one| one.table == *table) {
+            renewal.stage = Stage::Waiting;
+            self.dirty = true;
         }
     }
 

@@ -115,13 +115,16 @@ impl<P: Position> Engine<P> {
                 while let Some(at) = self.windows.iter().position(|window| window.snapshot == snapshot) {
                     self.restart(at, false);
                 }
+                let mut tables = Vec::new();
                 for copy in self
                     .copies
                     .iter_mut()
                     .filter(|copy| copy.snapshot == snapshot && !copy.is_over())
                 {
                     copy.end(CopyState::Cancelled);
+                    tables.push(copy.table.clone());
                 }
+                self.cancelled(&tables, actions);
                 self.end_copies(actions);
             }
             Control::Throttle { windows_max } => self.settings.windows_max = windows_max,

@@ -250,6 +250,7 @@ impl Stage {
             ["lost", start, ends @ ..] => self.lose_the_log(number(start)?, ends),
             ["compared"] => self.compared(false),
             ["compared", "last"] => self.compared(true),
+            ["compare", "again"] => self.step(Input::CompareAgain(TableName::new("public", &self.name))),
             ["compare", "failed"] => self.step(Input::CompareFailed(TableName::new("public", &self.name))),
             _ => Err("an unknown line".to_owned()),
         }

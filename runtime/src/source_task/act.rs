@@ -82,12 +82,12 @@ impl<C: SourceConnector> Capture<C> {
             return Ok(Encoded::Unprepared);
         }
         let bytes = batch.bytes() - before;
-        if let Some(renewing) = self
-            .renewing
+        if let Some(compared) = self
+            .compared
             .as_mut()
-            .filter(|renewing| renewing.watches(&change.schema))
+            .filter(|compared| compared.watches(&change.schema))
         {
-            renewing.note(batch, count);
+            compared.note(batch, count);
         }
         self.observed.event(change.op, &change.schema, bytes);
         if change.capture == Origin::Log {
@@ -172,7 +172,7 @@ impl<C: SourceConnector> Capture<C> {
             }
             Action::Report(report) => self.report(&report),
             Action::Watch(table) => self.watch(table).await?,
-            Action::Compare { table, ends } => self.compare(table, ends),
+            Action::Compare { table, ends } => self.compare(table, ends)?,
             Action::Remove { table, position, last } => {
                 reach(Phase::Renewal);
                 self.remove(table, position, last).await?;

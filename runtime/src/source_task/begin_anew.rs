@@ -2,12 +2,15 @@
 //! A person's decision to go on although the source no longer has what follows the checkpoint: committed as a checkpoint
 //! from which the next run makes every table right again.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use highwater_core::connector::{Catalog, LogReader, SourceConnector};
 use highwater_core::dblog::Renewal;
 use highwater_core::dblog::action::Action;
 use highwater_core::dblog::engine::Engine;
 use highwater_core::dblog::input::Input;
 use highwater_core::position::ResumePoint;
+use highwater_core::schema::TableName;
 use highwater_core::transport::{StartAt, Writer};
 use highwater_core::{Error, ErrorKind, Result};
 use highwater_formats::debezium::topic::topic_name;
@@ -78,32 +81,47 @@ impl<C: SourceConnector> SourceTask<C> {
             tables: Vec::new(),
             without_key: Vec::new(),
         };
-        let have = self.transport.topics().await?;
-        let mut renewals = Vec::new();
+        let topic = |table: &TableName| topic_name(&self.settings.encoder.topic_prefix, table);
+        let mut keyed = Vec::new();
         for table in &catalog.tables {
             let name = &table.schema.name;
             if table.schema.key.is_empty() {
                 begun.without_key.push(name.to_string());
-                continue;
+            } else {
+                begun.tables.push(name.to_string());
+                keyed.push(name);
             }
-            let topic = topic_name(&self.settings.encoder.topic_prefix, name);
-            let ends = match have.iter().any(|info| info.name == topic) {
-                true => self.ends(&topic).await?,
-                // Nothing left yet: nothing can be gone.
-                false => Vec::new(),
-            };
-            begun.tables.push(name.to_string());
-            renewals.push(Renewal::new(name.clone(), ends));
         }
-        engine.begin_anew(ResumePoint::at(start), renewals);
+        let mut ends = self.ends(keyed.iter().map(|table| topic(table)).collect()).await?;
+        let renewals = keyed.into_iter().map(|table| {
+            // Of a topic that does not exist nothing left yet: nothing can be gone.
+            let ends = ends.remove(&topic(table)).unwrap_or_default();
+            Renewal::new(table.clone(), ends)
+        });
+        engine.begin_anew(ResumePoint::at(start), renewals.collect());
         Ok(begun)
     }
 
-    /// Per partition, the next record to be written. Nobody writes: the writer before was fenced.
-    async fn ends(&self, topic: &str) -> Result<Vec<u64>> {
-        let topics = [topic.to_owned()];
+    /// Of each of these topics that exists, per partition the next record to be written; asked by one reader, for there may
+    /// be thousands. Nobody writes: the writer before was fenced.
+    async fn ends(&self, mut topics: Vec<String>) -> Result<BTreeMap<String, Vec<u64>>> {
+        let have: BTreeSet<String> = self
+            .transport
+            .topics()
+            .await?
+            .into_iter()
+            .map(|info| info.name)
+            .collect();
+        topics.retain(|topic| have.contains(topic));
+        let mut ends: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        if topics.is_empty() {
+            return Ok(ends);
+        }
         let mut reader = self.transport.open_reader(&topics, None, StartAt::Earliest).await?;
-        Ok(reader.end().await?.into_values().collect())
+        for ((topic, _), end) in reader.end().await? {
+            ends.entry(topic).or_default().push(end);
+        }
+        Ok(ends)
     }
 }
 

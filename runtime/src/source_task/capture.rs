@@ -19,10 +19,10 @@ use highwater_formats::Encoder;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::compared::{Compared, Progress};
 use super::observe::Observed;
 use super::outbox::Outbox;
 use super::pace::Pace;
-use super::renewing::Renewing;
 use super::workers::{Done, Workers};
 use super::{Command, MakeConnector, SourceTask, TaskSettings, certificates_topic};
 use crate::crash_points::{Phase, reach};
@@ -84,10 +84,10 @@ pub(super) struct Capture<C: SourceConnector> {
     /// Snapshots begun since an order came that asks for their numbers.
     pub(super) started: Option<Vec<u64>>,
     /// The table whose keys are compared.
-    pub(super) renewing: Option<Renewing>,
+    pub(super) compared: Option<Compared>,
     pub(super) next_comparison: u64,
-    /// A table that cannot be compared now.
-    pub(super) uncompared: Option<TableName>,
+    /// How far tables are whose keys are compared in this run.
+    pub(super) progress: HashMap<TableName, Progress>,
     /// The shapes that events of tables follow now, while any table is to be compared.
     pub(super) shapes: HashMap<TableName, Arc<TableSchema>>,
     saved: mpsc::Receiver<CheckpointId>,
@@ -138,9 +138,9 @@ impl<C: SourceConnector> Capture<C> {
             snapshot_until: task.settings.start_snapshot_max.map(|longest| now + longest),
             refused: None,
             started: None,
-            renewing: None,
+            compared: None,
             next_comparison: 1,
-            uncompared: None,
+            progress: HashMap::new(),
             shapes: HashMap::new(),
             saved: parts.saved,
             began: now,
@@ -205,6 +205,7 @@ impl<C: SourceConnector> Capture<C> {
             self.log.acknowledge(&position).await?;
             self.observed.acknowledged = Some(position.to_string());
         }
+        self.give_up_renewals();
         self.commit_now().await?;
         self.spare_source().await?;
         self.step(Input::Retry).await?;
@@ -324,6 +325,7 @@ impl<C: SourceConnector> Capture<C> {
         self.watch_start_snapshot().await?;
         self.copy_unlogged().await?;
         self.observe(now);
+        self.begin_comparisons_again(now).await?;
         if self.retry_at.is_none_or(|at| now >= at) {
             self.retry_at = None;
             self.step(Input::Retry).await?;

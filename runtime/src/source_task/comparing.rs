@@ -3,8 +3,8 @@
 //! loop.
 //!
 //! The topic itself is the store: what is remembered are the keys of one share of it, cut by their hash so that a share
-//! fits into [`KEYS_BYTES_MAX`]. A topic with more keys is read as often as there are shares; how many is found out while
-//! reading. Keys are compared octet by octet, as compaction and partitioning do.
+//! fits into [`RenewalLimits::keys_bytes_max`]. A topic with more keys is read as often as there are shares; how many is found
+//! out while reading. Keys are compared octet by octet, as compaction and partitioning do.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hasher};
@@ -19,8 +19,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::workers::Done;
 
-/// Bytes of keys, with what it costs to keep each, that one pass holds in memory.
-pub(super) const KEYS_BYTES_MAX: usize = 64 << 20;
 /// What a key costs besides its bytes.
 pub(super) const KEY_OVERHEAD_BYTES: usize = 64;
 /// Keys that are handed over at once.
@@ -31,6 +29,25 @@ const FINDINGS_MAX: usize = 2;
 const RECORDS_MAX: usize = 1_000;
 /// How long one wait for records lasts.
 const WAIT: Duration = Duration::from_millis(250);
+
+/// What comparing the keys of a topic may hold in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RenewalLimits {
+    /// Bytes of keys, with what it costs to keep each, that one pass holds. A topic with more is read several times.
+    pub keys_bytes_max: usize,
+    /// Bytes of keys, with what it costs to keep each, that may leave while keys are compared; past it fewer are compared at
+    /// once.
+    pub left_bytes_max: usize,
+}
+
+impl Default for RenewalLimits {
+    fn default() -> Self {
+        RenewalLimits {
+            keys_bytes_max: 64 << 20,
+            left_bytes_max: 16 << 20,
+        }
+    }
+}
 
 /// A part of all keys: those whose hash, divided by `of`, leaves `part`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,14 +60,24 @@ impl Share {
     /// All keys.
     pub(super) const WHOLE: Share = Share { part: 0, of: 1 };
 
-    fn holds(self, key: &[u8]) -> bool {
+    pub(super) fn holds(self, key: &[u8]) -> bool {
         let mut hasher = DefaultHasher::new();
         hasher.write(key);
         hasher.finish() % self.of == self.part
     }
 
+    /// What is left of it without `part`, which it was halved to.
+    pub(super) fn without(self, part: Share) -> impl Iterator<Item = Share> {
+        let mut half = self;
+        std::iter::from_fn(move || {
+            let (kept, other) = (half.of < part.of).then(|| half.halves())?;
+            half = kept;
+            Some(other)
+        })
+    }
+
     /// Half of it, and the other half.
-    fn halves(self) -> (Share, Share) {
+    pub(super) fn halves(self) -> (Share, Share) {
         let (part, of) = (self.part, self.of * 2);
         (
             Share { part, of },
@@ -72,8 +99,8 @@ pub(super) struct Comparison {
     pub(super) ends: Vec<u64>,
     /// What keys of the table's present form begin with.
     pub(super) key_begins_with: Bytes,
-    /// What is left to read, the next share last.
-    pub(super) shares: Vec<Share>,
+    /// Which of its keys. Less of them if they do not fit.
+    pub(super) share: Share,
     pub(super) keys_bytes_max: usize,
 }
 
@@ -83,12 +110,14 @@ pub(crate) struct Finding {
     pub(super) keys: Vec<Bytes>,
     /// With the last of a share.
     pub(super) share_end: Option<ShareEnd>,
-    _room: OwnedSemaphorePermit,
+    /// Given back when they are taken.
+    pub(super) room: OwnedSemaphorePermit,
 }
 
 /// A share is read.
 pub(super) struct ShareEnd {
-    pub(super) shares_left: Vec<Share>,
+    /// What of it did fit.
+    pub(super) share: Share,
     /// Keys that were alive.
     pub(super) keys_compared: u64,
     /// Of them, those of another form than the table's keys have now.
@@ -102,53 +131,46 @@ pub(super) async fn compare<P: Send>(
     results: mpsc::Sender<Done<P>>,
 ) {
     let (number, table) = (comparison.number, comparison.table.clone());
-    if let Err(error) = compare_shares(comparison, &*transport, &results).await {
+    if let Err(error) = compare_share(comparison, &*transport, &results).await {
         let failed = Done::NotCompared { number, table, error };
         // Nobody listens any more: the run has ended.
         let _ = results.send(failed).await;
     }
 }
 
-async fn compare_shares<P: Send>(
-    mut comparison: Comparison,
+async fn compare_share<P: Send>(
+    comparison: Comparison,
     transport: &dyn Transport,
     results: &mpsc::Sender<Done<P>>,
 ) -> Result<()> {
-    let room = Arc::new(Semaphore::new(FINDINGS_MAX));
-    while let Some(share) = comparison.shares.pop() {
-        let mut alive = Alive::new(share, comparison.keys_bytes_max);
-        read(&comparison, transport, &mut alive).await?;
-        comparison.shares.append(&mut alive.left_over);
-        let keys_compared = alive.compared;
-        let begins = &comparison.key_begins_with;
-        let all = alive.keys.len();
-        let mut keys: Vec<Bytes> = alive.keys.into_iter().filter(|key| key.starts_with(begins)).collect();
-        let other_keys = (all - keys.len()) as u64;
-        loop {
-            let piece = keys.split_off(keys.len().saturating_sub(KEYS_MAX));
-            let gone = || Error::new(ErrorKind::Cancelled, "the run has ended");
-            let _room = room.clone().acquire_owned().await.map_err(|_| gone())?;
-            let share_end = keys.is_empty().then(|| ShareEnd {
-                shares_left: comparison.shares.clone(),
-                keys_compared,
-                other_keys,
-            });
-            let finding = Finding {
-                keys: piece,
-                share_end,
-                _room,
-            };
-            let number = comparison.number;
-            results
-                .send(Done::Compared { number, finding })
-                .await
-                .map_err(|_| gone())?;
-            if keys.is_empty() {
-                break;
-            }
+    let mut alive = Alive::new(comparison.share, comparison.keys_bytes_max);
+    read(&comparison, transport, &mut alive).await?;
+    let (share, keys_compared, all) = (alive.share, alive.compared, alive.keys.len());
+    let begins = &comparison.key_begins_with;
+    let mut keys: Vec<Bytes> = alive.keys.into_iter().filter(|key| key.starts_with(begins)).collect();
+    let other_keys = (all - keys.len()) as u64;
+    let places = Arc::new(Semaphore::new(FINDINGS_MAX));
+    let gone = || Error::new(ErrorKind::Cancelled, "the run has ended");
+    loop {
+        let piece = keys.split_off(keys.len().saturating_sub(KEYS_MAX));
+        let room = places.clone().acquire_owned().await.map_err(|_| gone())?;
+        let share_end = keys.is_empty().then_some(ShareEnd {
+            share,
+            keys_compared,
+            other_keys,
+        });
+        let finding = Finding {
+            keys: piece,
+            share_end,
+            room,
+        };
+        let number = comparison.number;
+        let sent = results.send(Done::Compared { number, finding }).await;
+        sent.map_err(|_| gone())?;
+        if keys.is_empty() {
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 /// Keys of a share that are alive.
@@ -158,8 +180,6 @@ struct Alive {
     bytes: usize,
     bytes_max: usize,
     compared: u64,
-    /// Halves that did not fit.
-    left_over: Vec<Share>,
 }
 
 impl Alive {
@@ -170,7 +190,6 @@ impl Alive {
             bytes: 0,
             bytes_max,
             compared: 0,
-            left_over: Vec::new(),
         }
     }
 
@@ -192,9 +211,8 @@ impl Alive {
     }
 
     fn halve(&mut self) {
-        let (share, other) = self.share.halves();
+        let (share, _) = self.share.halves();
         self.share = share;
-        self.left_over.push(other);
         self.keys.retain(|key| share.holds(key));
         self.bytes = self.keys.iter().map(|key| key.len() + KEY_OVERHEAD_BYTES).sum();
     }
@@ -292,6 +310,7 @@ mod tests {
     use super::*;
 
     const TOPIC: &str = "p.public.t";
+    const PLENTY: usize = 64 << 20;
 
     async fn topic(transport: &MemoryTransport) {
         let spec = TopicSpec {
@@ -328,34 +347,44 @@ mod tests {
             topic: TOPIC.into(),
             ends,
             key_begins_with: Bytes::from_static(b"k"),
-            shares: vec![Share::WHOLE],
+            share: Share::WHOLE,
             keys_bytes_max,
         }
     }
 
     /// What is gone, how many keys were compared, those of another form, and how many shares there were.
     async fn found(
-        comparison: Comparison,
+        ends: &[u64],
+        keys_bytes_max: usize,
         transport: &Arc<MemoryTransport>,
     ) -> Result<(BTreeSet<String>, u64, u64, usize)> {
-        let (results, mut received) = mpsc::channel::<Done<u64>>(1);
-        let task = tokio::spawn(compare(comparison, transport.clone() as Arc<dyn Transport>, results));
         let (mut keys, mut compared, mut other, mut shares) = (BTreeSet::new(), 0, 0, 0);
-        while let Some(done) = received.recv().await {
-            match done {
-                Done::Compared { number: 7, finding } => {
-                    for key in &finding.keys {
-                        assert!(keys.insert(String::from_utf8_lossy(key).into_owned()), "found twice");
+        let mut left = vec![Share::WHOLE];
+        while let Some(share) = left.pop() {
+            let (results, mut received) = mpsc::channel::<Done<u64>>(1);
+            let comparison = Comparison {
+                share,
+                ..comparison(ends.to_vec(), keys_bytes_max)
+            };
+            let task = tokio::spawn(compare(comparison, transport.clone() as Arc<dyn Transport>, results));
+            while let Some(done) = received.recv().await {
+                match done {
+                    Done::Compared { number: 7, finding } => {
+                        for key in &finding.keys {
+                            assert!(keys.insert(String::from_utf8_lossy(key).into_owned()), "found twice");
+                        }
+                        if let Some(end) = &finding.share_end {
+                            left.extend(share.without(end.share));
+                            (compared, other, shares) =
+                                (compared + end.keys_compared, other + end.other_keys, shares + 1);
+                        }
                     }
-                    if let Some(end) = &finding.share_end {
-                        (compared, other, shares) = (compared + end.keys_compared, other + end.other_keys, shares + 1);
-                    }
+                    Done::NotCompared { error, .. } => return Err(error),
+                    _ => panic!("another result"),
                 }
-                Done::NotCompared { error, .. } => return Err(error),
-                _ => panic!("another result"),
             }
+            task.await.unwrap();
         }
-        task.await.unwrap();
         Ok((keys, compared, other, shares))
     }
 
@@ -374,10 +403,8 @@ mod tests {
         write(&transport, &since.collect::<Vec<_>>()).await;
 
         let expected: BTreeSet<String> = (5..10).chain(100..5_000).map(|key| format!("k{key}")).collect();
-        for (keys_bytes_max, fewest_shares) in [(KEYS_BYTES_MAX, 1), (100_000, 7), (10_000, 60)] {
-            let (keys, compared, other, shares) = found(comparison(ends.clone(), keys_bytes_max), &transport)
-                .await
-                .unwrap();
+        for (keys_bytes_max, fewest_shares) in [(PLENTY, 1), (100_000, 7), (10_000, 60)] {
+            let (keys, compared, other, shares) = found(&ends, keys_bytes_max, &transport).await.unwrap();
             assert_eq!(keys, expected);
             assert_eq!((compared, other), (9_912, 2));
             assert!(shares >= fewest_shares, "{shares} shares of {keys_bytes_max} bytes");
@@ -390,16 +417,14 @@ mod tests {
         topic(&transport).await;
         let keys: Vec<String> = (0..50).map(|key| format!("k{key}")).collect();
         let ends = write(&transport, &keys).await;
-        let further = ends.iter().map(|end| end + 1).collect();
-        let error = found(comparison(further, KEYS_BYTES_MAX), &transport)
-            .await
-            .unwrap_err();
+        let further: Vec<u64> = ends.iter().map(|end| end + 1).collect();
+        let error = found(&further, PLENTY, &transport).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsuitable);
         assert!(error.to_string().contains(TOPIC), "{error}");
 
         write(&transport, &keys).await;
         transport.expire(1_000_000);
-        let error = found(comparison(ends, KEYS_BYTES_MAX), &transport).await.unwrap_err();
+        let error = found(&ends, PLENTY, &transport).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsuitable);
         assert!(error.fix().is_some_and(|fix| fix.contains("renew --force")), "{error}");
     }

@@ -22,6 +22,7 @@ mod attempt;
 mod begin_anew;
 mod capture;
 mod committer;
+mod compared;
 mod comparing;
 mod observe;
 mod outbox;
@@ -51,6 +52,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::{State, StatusBoard};
 
 pub use begin_anew::BegunAnew;
+pub use comparing::RenewalLimits;
 pub use pace::PaceSettings;
 pub use requests::{SnapshotRequest, SnapshotRequestRows};
 pub use retry::RetrySettings;
@@ -89,6 +91,8 @@ pub struct TaskSettings {
     pub initial_snapshot: bool,
     /// The longest that first copies are read from the snapshot of the log's start; `None`: they are read between marks.
     pub start_snapshot_max: Option<Duration>,
+    /// What making tables right again after their log was lost may hold.
+    pub renewal: RenewalLimits,
     /// When to commit.
     pub pace: PaceSettings,
     /// What happens while a server is down.

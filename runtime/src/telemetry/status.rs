@@ -88,6 +88,8 @@ pub enum RenewalState {
     /// It is copied whole.
     #[default]
     Copying,
+    /// Its copy was cancelled: what is stale or gone stays in its topic until a copy of all its rows is made.
+    Cancelled,
     /// The keys of its topic are compared with those that the copy and the log brought.
     Comparing,
     /// Its topic has what the table has.

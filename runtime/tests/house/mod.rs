@@ -2,10 +2,12 @@
 //! What the tests of the loop share: a fake database, a transport that can fail, and what must be true of the topics.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use highwater_core::checkpoint::Checkpoint;
 use highwater_core::connector::SourceConnector;
 use highwater_core::dblog::settings::EngineSettings;
@@ -18,7 +20,7 @@ use highwater_formats::{EncoderSettings, Format, SchemaRegistry};
 use highwater_runtime::clock::SystemClock;
 use highwater_runtime::shutdown::{self, ShutdownSender};
 use highwater_runtime::source_task::{
-    COMMANDS_MAX, Command, Order, PaceSettings, RetrySettings, SourceTask, TaskSettings, TopicSettings,
+    COMMANDS_MAX, Command, Order, PaceSettings, RenewalLimits, RetrySettings, SourceTask, TaskSettings, TopicSettings,
 };
 use highwater_runtime::tail::{Tail, TailRequest};
 use highwater_runtime::telemetry::metrics::Metrics;
@@ -56,6 +58,8 @@ pub fn churn(server: &FakeServer, rows: u64) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spot {
     OpenWriter,
+    /// A reader of a table's topic is opened.
+    OpenReader,
     Append,
     CommitBefore,
     /// The commit takes effect and its answer is lost.
@@ -64,6 +68,9 @@ pub enum Spot {
     AppendForEver,
 }
 
+/// What happens each time before readers of topics are opened.
+type Meanwhile = Arc<dyn Fn(Vec<String>) -> BoxFuture<'static, ()> + Send + Sync>;
+
 type Plan = Arc<Mutex<VecDeque<(Spot, ErrorKind)>>>;
 
 /// A transport in memory whose next calls fail as planned.
@@ -71,6 +78,8 @@ type Plan = Arc<Mutex<VecDeque<(Spot, ErrorKind)>>>;
 pub struct Flaky {
     pub inner: Arc<MemoryTransport>,
     plan: Plan,
+    meanwhile: Arc<Mutex<Option<Meanwhile>>>,
+    readers: Arc<AtomicUsize>,
 }
 
 fn strike(plan: &Plan, spot: Spot) -> Result<()> {
@@ -90,7 +99,19 @@ impl Flaky {
         Flaky {
             inner: Arc::new(MemoryTransport::new()),
             plan: Plan::default(),
+            meanwhile: Arc::default(),
+            readers: Arc::default(),
         }
+    }
+
+    /// Does this before each reader is opened, or nothing any more.
+    pub fn meanwhile(&self, act: Option<Meanwhile>) {
+        *self.meanwhile.lock().unwrap() = act;
+    }
+
+    /// Readers that were opened so far.
+    pub fn readers_opened(&self) -> usize {
+        self.readers.load(Ordering::SeqCst)
     }
 
     pub fn fail(&self, spot: Spot, kind: ErrorKind, times: usize) {
@@ -98,6 +119,11 @@ impl Flaky {
             .lock()
             .unwrap()
             .extend(std::iter::repeat_n((spot, kind), times));
+    }
+
+    /// What was to fail and did not yet does not.
+    pub fn forget_faults(&self) {
+        self.plan.lock().unwrap().clear();
     }
 
     pub fn faults_left(&self) -> usize {
@@ -124,6 +150,12 @@ impl Transport for Flaky {
     }
 
     async fn open_reader(&self, topics: &[String], group: Option<&GroupId>, start: StartAt) -> Result<Box<dyn Reader>> {
+        strike(&self.plan, Spot::OpenReader)?;
+        self.readers.fetch_add(1, Ordering::SeqCst);
+        let act = self.meanwhile.lock().unwrap().clone();
+        if let Some(act) = act {
+            act(topics.to_vec()).await;
+        }
         self.inner.open_reader(topics, group, start).await
     }
 }
@@ -203,6 +235,7 @@ pub fn settings() -> TaskSettings {
         },
         initial_snapshot: true,
         start_snapshot_max: None,
+        renewal: RenewalLimits::default(),
         pace: PaceSettings {
             linger: ms(1),
             events_max: 20,
@@ -217,6 +250,30 @@ pub fn settings() -> TaskSettings {
         drain_max: ms(5_000),
         spill_folder: None,
     }
+}
+
+/// A task that has not begun, and how it is told something.
+pub fn task<C: SourceConnector>(
+    make: impl Fn() -> C + Send + Sync + 'static,
+    transport: &Flaky,
+    registry: &Arc<dyn SchemaRegistry>,
+    settings: TaskSettings,
+) -> (SourceTask<C>, ShutdownSender, mpsc::Sender<Command>) {
+    let (stop, shutdown) = shutdown::channel();
+    let (commands, received) = mpsc::channel(COMMANDS_MAX);
+    let task = SourceTask {
+        connector: Arc::new(make()),
+        make: Arc::new(move || Ok(make())),
+        transport: Arc::new(transport.clone()),
+        registry: registry.clone(),
+        clock: Arc::new(SystemClock::default()),
+        settings,
+        board: Arc::new(StatusBoard::new("shop", "fake")),
+        metrics: Arc::new(Metrics::new("shop")),
+        commands: received,
+        shutdown,
+    };
+    (task, stop, commands)
 }
 
 /// A running task.
@@ -235,22 +292,8 @@ impl Running {
         registry: &Arc<dyn SchemaRegistry>,
         settings: TaskSettings,
     ) -> Self {
-        let (stop, shutdown) = shutdown::channel();
-        let (commands, received) = mpsc::channel(COMMANDS_MAX);
-        let board = Arc::new(StatusBoard::new("shop", "fake"));
-        let metrics = Arc::new(Metrics::new("shop"));
-        let mut task = SourceTask {
-            connector: Arc::new(make()),
-            make: Arc::new(move || Ok(make())),
-            transport: Arc::new(transport.clone()),
-            registry: registry.clone(),
-            clock: Arc::new(SystemClock::default()),
-            settings,
-            board: board.clone(),
-            metrics: metrics.clone(),
-            commands: received,
-            shutdown,
-        };
+        let (mut task, stop, commands) = task(make, transport, registry, settings);
+        let (board, metrics) = (task.board.clone(), task.metrics.clone());
         Running {
             board,
             metrics,

@@ -122,7 +122,9 @@ impl SourceConnector for FakeConnector {
     async fn open_log_with_snapshot(&self, run: RunId) -> Result<FakeLog> {
         let log = self.open_log(None, run).await?;
         if self.way.reconcile() == Reconcile::Window {
-            self.server.state().start_snapshot = StartSnapshot::Held(*log.start());
+            let mut state = self.server.state();
+            state.start_snapshot = StartSnapshot::Held(*log.start());
+            state.start_snapshots_taken += 1;
         }
         Ok(log)
     }

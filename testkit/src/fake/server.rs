@@ -44,6 +44,8 @@ pub(super) struct State {
     pub log_is_open: bool,
     /// The snapshot that was taken where the log began.
     pub start_snapshot: StartSnapshot<ModelPosition>,
+    /// How many were taken.
+    pub start_snapshots_taken: u64,
     /// Tables that were read in it.
     pub read_at_start: BTreeSet<TableName>,
 }
@@ -66,6 +68,7 @@ impl FakeServer {
             epoch: 0,
             log_is_open: false,
             start_snapshot: StartSnapshot::None,
+            start_snapshots_taken: 0,
             read_at_start: BTreeSet::new(),
         };
         FakeServer(Arc::new(Shared {
@@ -115,6 +118,11 @@ impl FakeServer {
     /// Whether that snapshot is held.
     pub fn holds_start_snapshot(&self) -> bool {
         matches!(self.state().start_snapshot, StartSnapshot::Held(_))
+    }
+
+    /// How many such snapshots were taken, held or not.
+    pub fn start_snapshots_taken(&self) -> u64 {
+        self.state().start_snapshots_taken
     }
 
     /// Tables that were read in it.
