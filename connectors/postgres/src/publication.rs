@@ -101,6 +101,44 @@ pub async fn read_published(connection: &mut QueryConnection, name: &str) -> Res
         .collect()
 }
 
+/// A table that a publication names and nobody chose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unchosen {
+    /// Its name.
+    pub name: TableName,
+    /// Its updates and deletes fail for being published.
+    pub lacks_identity: bool,
+}
+
+/// Reads which tables the publication names, one by one, that are not among `candidates`. Partitions come and go with what
+/// they are partitions of.
+pub async fn read_unchosen(
+    connection: &mut QueryConnection,
+    name: &str,
+    candidates: &[Candidate],
+) -> Result<Vec<Unchosen>> {
+    let sql = "SELECT n.nspname, c.relname, c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS \
+                      (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) \
+                 FROM pg_catalog.pg_publication p \
+                 JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid \
+                 JOIN pg_catalog.pg_class c ON c.oid = r.prrelid \
+                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                WHERE p.pubname = $1 AND NOT c.relispartition ORDER BY 1, 2";
+    let rows = connection
+        .query(sql, &[(&name, Type::TEXT)], "reading the publication's own tables")
+        .await?;
+    let chosen: BTreeSet<&TableName> = candidates.iter().map(|candidate| &candidate.name).collect();
+    let mut unchosen = Vec::new();
+    for row in rows {
+        let name = TableName::new(row.column::<&str>(0)?, row.column::<&str>(1)?);
+        if !chosen.contains(&name) {
+            let lacks_identity = row.flag(2)?;
+            unchosen.push(Unchosen { name, lacks_identity });
+        }
+    }
+    Ok(unchosen)
+}
+
 /// Tables that may have been published while a transaction ran that still runs, and the id of the next transaction. A
 /// transaction that took its id between that of the publishing one and its commit is covered by a margin of ids.
 /// Parameter: the publication's name.
@@ -184,10 +222,21 @@ pub fn add_statement<'a>(name: &str, tables: impl IntoIterator<Item = &'a TableN
     )
 }
 
+/// The statement that takes tables out of the publication.
+pub fn drop_statement<'a>(name: &str, tables: impl IntoIterator<Item = &'a TableName>) -> String {
+    format!(
+        "ALTER PUBLICATION {} DROP TABLE {}",
+        quote_identifier(name),
+        table_list(tables)
+    )
+}
+
+/// Each table alone: by its bare name a table that others inherit from stands for these too, and a child that is published
+/// without a replica identity fails its updates in the application. For a partitioned table the word changes nothing.
 fn table_list<'a>(tables: impl IntoIterator<Item = &'a TableName>) -> String {
     let names = tables
         .into_iter()
-        .map(|table| quote_qualified(&table.schema, &table.table));
+        .map(|table| format!("ONLY {}", quote_qualified(&table.schema, &table.table)));
     names.collect::<Vec<_>>().join(", ")
 }
 

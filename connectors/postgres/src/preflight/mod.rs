@@ -9,7 +9,7 @@ mod streaming;
 mod tables;
 
 use crate::discover::{read_selected_shapes, read_types, types_of};
-use crate::publication::{read_candidates, read_publication, read_published};
+use crate::publication::{read_candidates, read_publication, read_published, read_unchosen};
 use crate::replication_connection::ReplicationConnection;
 use crate::selection::Selection;
 use crate::server_choice::first_to_serve;
@@ -35,6 +35,7 @@ pub async fn check(settings: &Arc<Settings>, selection: &Selection) -> Result<Ve
     let publication = read_publication(&mut connection, &settings.publication.name).await?;
     let published = read_published(&mut connection, &settings.publication.name).await?;
     let candidates = read_candidates(&mut connection, settings, selection).await?;
+    let unchosen = read_unchosen(&mut connection, &settings.publication.name, &candidates).await?;
     let shapes = read_selected_shapes(&mut connection, settings, selection).await?;
     let types = read_types(
         &mut connection,
@@ -53,6 +54,7 @@ pub async fn check(settings: &Arc<Settings>, selection: &Selection) -> Result<Ve
     };
     let may_create = facts.may_create && !facts.in_recovery;
     findings.extend(streaming::publication(settings, publication, &tables, may_create));
+    findings.extend(streaming::unchosen(settings, &unchosen));
     findings.extend(streaming::slot(settings, slot.as_ref()));
     findings.extend(streaming::options(settings, major));
     if facts.may_replicate && findings.iter().all(|finding| finding.severity != Severity::Error) {

@@ -4,11 +4,11 @@
 use super::{Mend, error};
 use crate::log_reader::try_spill_directory;
 use crate::protocol::quoting::{quote_identifier, quote_literal};
-use crate::publication::{Candidate, PublicationFacts, add_statement, create_statement};
+use crate::publication::{Candidate, PublicationFacts, Unchosen, add_statement, create_statement, drop_statement};
 use crate::settings::Settings;
 use crate::slot::{self, SlotFacts, check_slot};
 use crate::stream_settings::{StreamOptions, Streaming};
-use highwater_core::connector::Finding;
+use highwater_core::connector::{Finding, Severity};
 use highwater_core::schema::TableName;
 use std::collections::BTreeSet;
 
@@ -113,6 +113,32 @@ fn missing_tables(settings: &Settings, facts: &PublicationFacts, tables: &Tables
         .sql(statement)
         .advice("run it as the owner of publication and tables, or as a superuser"),
     )
+}
+
+/// Tables that a publication of ours has and nobody chose. Nothing is taken out without being asked: somebody else may read it.
+pub(super) fn unchosen(settings: &Settings, unchosen: &[Unchosen]) -> Option<Finding> {
+    let name = &settings.publication.name;
+    let first = unchosen.first().filter(|_| settings.publication.create)?;
+    let what = format!(
+        "publication \"{name}\" has {} tables that are not chosen, {} among them",
+        unchosen.len(),
+        first.name
+    );
+    let why = match unchosen.iter().find(|table| table.lacks_identity) {
+        Some(table) => format!(
+            "table {} has no replica identity: its updates and deletes fail for as long as it is published",
+            table.name
+        ),
+        None => "their changes are sent, and passed over".to_owned(),
+    };
+    let mut finding = error("publication_unchosen", what, &why)
+        .sql(drop_statement(name, unchosen.iter().map(|table| &table.name)))
+        .advice("run it as the owner of the publication, if nobody else reads that");
+    finding.severity = match unchosen.iter().any(|table| table.lacks_identity) {
+        true => Severity::Warning,
+        false => Severity::Info,
+    };
+    Some(finding)
 }
 
 /// What is wrong with the slot.

@@ -4,6 +4,7 @@
 use crate::fixture::{Fixture, RUN, connector, open};
 use crate::on_each_major;
 use highwater_core::connector::{Finding, Severity, SourceConnector};
+use highwater_core::schema::TableName;
 use highwater_postgres::PostgresConnector;
 use highwater_testbed::postgres::{ROLE, ROLE_PASSWORD};
 use highwater_testbed::{PgOptions, Postgres};
@@ -14,6 +15,7 @@ on_each_major!(
     a_ready_database_has_no_findings,
     privileges_are_mended_by_the_statements_printed,
     publications_are_mended_by_the_statements_printed,
+    a_child_that_nobody_chose_is_not_published_and_one_that_is_published_is_told,
     slots_are_mended_by_the_statements_printed,
     server_settings_are_mended_by_the_statements_printed,
     tables_and_columns_are_named,
@@ -131,6 +133,73 @@ async fn publications_are_mended_by_the_statements_printed(major: u16) {
     assert_eq!(codes(&found), ["publication_missing"]);
     mend(&fixture.client, &found).await;
     assert_eq!(errors(&missing).await, []);
+}
+
+async fn a_child_that_nobody_chose_is_not_published_and_one_that_is_published_is_told(major: u16) {
+    let fixture = Fixture::new(major).await;
+    fixture
+        .sql(
+            "CREATE TABLE parents (id int PRIMARY KEY); CREATE TABLE children () INHERITS (parents); \
+             CREATE TABLE later (id int PRIMARY KEY); CREATE TABLE of_later () INHERITS (later); \
+             INSERT INTO children VALUES (1); CREATE TABLE others (id int PRIMARY KEY)",
+        )
+        .await;
+    let connector = fixture.connector(&["public.parents"]);
+    drop(open(&connector).await);
+    let published = "SELECT string_agg(tablename, ',' ORDER BY tablename) FROM pg_publication_tables";
+    assert_eq!(fixture.ask(published).await, "parents");
+    connector
+        .add_tables(&[TableName::new("public", "later")])
+        .await
+        .unwrap();
+    assert_eq!(fixture.ask(published).await, "later,parents");
+    let update = "UPDATE children SET id = id + 1";
+    fixture.sql(update).await;
+
+    // As in a publication that an earlier release or a person made.
+    fixture
+        .sql("ALTER PUBLICATION highwater ADD TABLE children, others")
+        .await;
+    assert_eq!(fixture.ask(published).await, "children,later,others,parents");
+    assert!(
+        fixture.client.batch_execute(update).await.is_err(),
+        "it has no identity"
+    );
+    drop(open(&connector).await);
+    assert_eq!(
+        fixture.ask(published).await,
+        "children,later,others,parents",
+        "nothing is taken out unasked"
+    );
+    let told = unchosen(&connector).await.expect("a warning");
+    assert_eq!(told.severity, Severity::Warning);
+    assert!(
+        told.what.contains("2 tables") && told.why.contains("public.children"),
+        "{told:?}"
+    );
+    mend(&fixture.client, &[told]).await;
+    fixture.sql(update).await;
+    assert_eq!(fixture.ask(published).await, "later,parents");
+    assert_eq!(unchosen(&connector).await, None);
+
+    fixture.sql("ALTER PUBLICATION highwater ADD TABLE others").await;
+    let told = unchosen(&connector).await.expect("a note");
+    assert_eq!(told.severity, Severity::Info, "{told:?}");
+    let mut foreign = fixture.json(&["public.parents"]);
+    foreign["publication"] = json!({"create": false});
+    let foreign = crate::fixture::connector(foreign);
+    assert_eq!(
+        unchosen(&foreign).await,
+        None,
+        "somebody else's publication has what it has"
+    );
+}
+
+async fn unchosen(connector: &PostgresConnector) -> Option<Finding> {
+    let findings = connector.preflight().await.unwrap();
+    findings
+        .into_iter()
+        .find(|finding| finding.code == "publication_unchosen")
 }
 
 async fn slots_are_mended_by_the_statements_printed(major: u16) {
