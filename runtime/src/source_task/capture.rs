@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::compared::{Compared, Progress};
+use super::cuts::Cuts;
 use super::observe::Observed;
 use super::outbox::Outbox;
 use super::pace::Pace;
@@ -73,8 +74,7 @@ pub(super) struct Capture<C: SourceConnector> {
     pub(super) topics: HashSet<Arc<str>>,
     pub(super) certificates: Arc<str>,
     pub(super) observed: Observed,
-    /// Tables whose first copy waits for their cuts.
-    pub(super) cutting: BTreeSet<TableName>,
+    pub(super) cuts: Cuts,
     /// Tables that were added to the running log.
     pub(super) added: BTreeSet<TableName>,
     /// Until when the snapshot of the log's start may be held, while it is.
@@ -133,7 +133,7 @@ impl<C: SourceConnector> Capture<C> {
             topics: HashSet::new(),
             certificates: certificates_topic(&task.settings.encoder.topic_prefix),
             observed: Observed::new(now),
-            cutting: BTreeSet::new(),
+            cuts: Cuts::default(),
             added: BTreeSet::new(),
             snapshot_until: task.settings.start_snapshot_max.map(|longest| now + longest),
             refused: None,

@@ -24,6 +24,7 @@ mod capture;
 mod committer;
 mod compared;
 mod comparing;
+mod cuts;
 mod observe;
 mod outbox;
 mod pace;

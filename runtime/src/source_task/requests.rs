@@ -7,17 +7,16 @@ use highwater_core::connector::{CatalogTable, LogReader, SourceConnector};
 use highwater_core::dblog::action::Report;
 use highwater_core::dblog::input::{Input, SnapshotRows, SnapshotScope};
 use highwater_core::schema::{Key, TableName};
-use highwater_core::{Class, Error, ErrorKind, Result};
+use highwater_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::capture::Capture;
+use super::cuts::answer;
 use super::{Command, Order};
 
 /// Topics that are made by one request.
 const TOPICS_AT_ONCE: usize = 200;
-/// A table with fewer rows than this is copied as one range.
-const ROWS_TO_CUT: u64 = 200_000;
 
 /// A copy that a person asks for, in words of the database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,19 +56,21 @@ impl<C: SourceConnector> Capture<C> {
         if !self.settings.initial_snapshot {
             return Ok(());
         }
-        let (mut first, mut later) = (Vec::new(), Vec::new());
+        let (mut first, mut later, mut large) = (Vec::new(), Vec::new(), Vec::new());
         for table in &self.catalog.tables {
             let name = &table.schema.name;
-            if self.engine.known_tables().contains(name) || self.cutting.contains(name) {
+            if self.engine.known_tables().contains(name) || self.cuts.holds_first(name) {
                 continue;
             }
-            if table.rows_estimate.is_some_and(|rows| rows >= ROWS_TO_CUT) && self.settings.engine.reads_max > 1 {
-                self.workers.split(name.clone(), self.settings.engine.reads_max)?;
-                self.cutting.insert(name.clone());
+            if self.is_large(table) {
+                large.push(name.clone());
             } else {
                 let scopes = if self.is_first(name) { &mut first } else { &mut later };
                 scopes.push(all(name.clone(), Vec::new()));
             }
+        }
+        for table in large {
+            self.cut_before_first_copy(table)?;
         }
         // One by one they would be most of what copies of many small tables cost.
         let copied: Vec<_> = first.iter().chain(&later).map(|scope| &scope.table).collect();
@@ -84,7 +85,7 @@ impl<C: SourceConnector> Capture<C> {
 
     /// Whether a table's copy may be read where the log began. One that was added later has changed unseen since, and of one
     /// without a key nothing can be remembered.
-    fn is_first(&self, table: &TableName) -> bool {
+    pub(super) fn is_first(&self, table: &TableName) -> bool {
         let mut tables = self.catalog.tables.iter();
         let has_key = tables.any(|known| known.schema.name == *table && !known.schema.key.is_empty());
         has_key && !self.added.contains(table)
@@ -115,7 +116,7 @@ impl<C: SourceConnector> Capture<C> {
         let refused = self.refused.take();
         let known = self.engine.known_tables();
         let lacks =
-            |table: &&CatalogTable| !known.contains(&table.schema.name) && !self.cutting.contains(&table.schema.name);
+            |table: &&CatalogTable| !known.contains(&table.schema.name) && !self.cuts.holds_first(&table.schema.name);
         let Some(table) = self
             .catalog
             .tables
@@ -137,54 +138,20 @@ impl<C: SourceConnector> Capture<C> {
         self.engine.renewals().iter().any(|renewal| renewal.table == *table)
     }
 
-    /// A table's cuts are known: its copy can begin.
-    pub(super) async fn cut(&mut self, table: TableName, starts: Vec<Key>) -> Result<()> {
-        if !self.cutting.remove(&table) {
-            return Ok(());
-        }
-        let is_first = self.is_first(&table);
-        let scopes = vec![all(table, starts)];
-        self.step(match is_first {
-            true => Input::FirstCopies(scopes),
-            false => Input::Snapshot(scopes),
-        })
-        .await
-    }
-
-    /// Does what a person asks and answers. Only errors that are not the person's end the run.
+    /// Does what a person asks and answers.
     pub(super) async fn obey(&mut self, command: Command) -> Result<()> {
-        let answer = match command.order {
-            Order::Snapshot(requests) => self.snapshot(requests).await,
+        let done = match command.order {
+            Order::Snapshot(requests) => return self.copy_as_asked(requests, command.reply).await,
             Order::Control(control) => self
                 .step(Input::Control(control))
                 .await
                 .map(|()| json!({ "done": true })),
             Order::Reload => self.reload().await,
         };
-        let (answer, failed) = match answer {
-            Err(error) if error.class() == Class::Fatal => {
-                let told = Error::new(error.kind(), error.message().to_owned());
-                (Err(told), Err(error))
-            }
-            answer => (answer, Ok(())),
-        };
-        let _ = command.reply.send(answer);
-        failed
+        answer(command.reply, done)
     }
 
-    async fn snapshot(&mut self, requests: Vec<SnapshotRequest>) -> Result<Value> {
-        let scopes: Vec<SnapshotScope> = requests
-            .into_iter()
-            .map(|request| self.scope(request))
-            .collect::<Result<_>>()?;
-        self.started = Some(Vec::new());
-        let stepped = self.step(Input::Snapshot(scopes)).await;
-        let begun = self.started.take();
-        stepped?;
-        Ok(json!({ "snapshots": begun }))
-    }
-
-    fn scope(&self, request: SnapshotRequest) -> Result<SnapshotScope> {
+    pub(super) fn scope(&self, request: SnapshotRequest) -> Result<SnapshotScope> {
         let table = self.captured(&request.table)?;
         let rows = match request.rows {
             SnapshotRequestRows::All => SnapshotRows::All { starts: Vec::new() },

@@ -21,7 +21,7 @@ impl<C: SourceConnector> Capture<C> {
             StartSnapshot::Held(_) if Instant::now() >= until => {
                 "the snapshot was held for as long as `snapshot.first_load_minutes_max` allows".to_owned()
             }
-            StartSnapshot::Held(_) if self.cutting.is_empty() && !self.engine.reads_start_snapshot() => {
+            StartSnapshot::Held(_) if !self.cuts.hold_any_first() && !self.engine.reads_start_snapshot() => {
                 "first copies are done".to_owned()
             }
             StartSnapshot::Held(_) => return Ok(()),

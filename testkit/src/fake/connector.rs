@@ -22,12 +22,24 @@ use crate::model::{LogCursor, ModelPosition};
 pub struct FakeConnector {
     server: FakeServer,
     way: FakeWay,
+    bytes_estimate: Option<u64>,
 }
 
 impl FakeConnector {
     /// Captures every table of the server.
     pub fn new(server: FakeServer, way: FakeWay) -> Self {
-        FakeConnector { server, way }
+        FakeConnector {
+            server,
+            way,
+            bytes_estimate: None,
+        }
+    }
+
+    /// Says of each table that it has so many bytes.
+    #[must_use]
+    pub fn claiming_bytes(mut self, bytes: u64) -> Self {
+        self.bytes_estimate = Some(bytes);
+        self
     }
 
     /// The server.
@@ -69,7 +81,7 @@ impl SourceConnector for FakeConnector {
         let tables = captured.map(|table| CatalogTable {
             schema: table.shape().clone(),
             rows_estimate: Some(table.rows.len() as u64),
-            bytes_estimate: None,
+            bytes_estimate: self.bytes_estimate,
         });
         Ok(Catalog {
             tables: tables.collect(),
