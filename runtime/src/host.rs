@@ -24,9 +24,6 @@ use crate::source_task::{BegunAnew, COMMANDS_MAX, Order, RetrySettings, retry::B
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::{State, StatusBoard};
 
-/// How long a decision waits for a copy of the pipeline that may just be ending.
-const LEASE_WAIT_MAX: Duration = Duration::from_secs(15);
-
 /// A pipeline file and where it lies.
 #[derive(Debug, Clone)]
 pub struct PipelineFile {
@@ -224,22 +221,21 @@ impl PipelineHost {
     /// [`ErrorKind::Unsuitable`] when the pipeline runs, has no checkpoint, or lost nothing; those of source and transport.
     pub async fn begin_anew(&self, force: bool) -> Result<BegunAnew> {
         let mut lease = components::lease(&self.file.pipeline, &self.file.folder)?;
-        let leads = tokio::time::timeout(LEASE_WAIT_MAX, lease.acquire()).await;
-        let runs = |_| {
+        let wait = components::lease_wait_max(&self.file.pipeline);
+        let runs = || {
             let what = format!("pipeline \"{}\" runs", self.file.pipeline.name);
             Error::new(ErrorKind::Unsuitable, what).with_fix("end it and its stand-by first")
         };
-        leads.map_err(runs)??;
+        leading(&mut *lease, wait, runs, self.begin_anew_leading(force)).await
+    }
+
+    async fn begin_anew_leading(&self, force: bool) -> Result<BegunAnew> {
         let (transport, registry) = self.open_parts().await?;
         let (_commands, commands) = mpsc::channel(COMMANDS_MAX);
         let (_sender, shutdown) = crate::shutdown::channel();
         let parts = self.task_parts(transport, registry, commands, shutdown);
-        let begun = self
-            .connector
-            .begin_anew(self.file.settings_reader(), parts, force)
-            .await;
-        lease.release().await?;
-        begun
+        let connector = &self.connector;
+        connector.begin_anew(self.file.settings_reader(), parts, force).await
     }
 
     async fn open_parts(&self) -> Result<(Arc<dyn Transport>, Arc<dyn SchemaRegistry>)> {
@@ -383,10 +379,83 @@ impl PipelineHost {
     }
 }
 
+/// Does something while nobody else leads. That the lease cannot be given back afterwards takes nothing from what was done,
+/// and hides no error of it: it ends with the process.
+async fn leading<T>(
+    lease: &mut dyn Lease,
+    wait: Duration,
+    runs: impl FnOnce() -> Error,
+    act: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    match tokio::time::timeout(wait, lease.acquire()).await {
+        Ok(acquired) => acquired?,
+        Err(_) => return Err(runs()),
+    }
+    let done = act.await;
+    if let Err(error) = lease.release().await {
+        tracing::warn!(%error, "the lease was not given back; it ends with this process");
+    }
+    done
+}
+
 struct AbortOnDrop(tokio::task::JoinHandle<()>);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+
+    /// A lease that is had, or not, and that cannot be given back.
+    struct Stuck {
+        free: bool,
+    }
+
+    #[async_trait]
+    impl Lease for Stuck {
+        async fn acquire(&mut self) -> Result<()> {
+            match self.free {
+                true => Ok(()),
+                false => std::future::pending().await,
+            }
+        }
+
+        async fn lost(&mut self) {
+            std::future::pending().await
+        }
+
+        async fn release(&mut self) -> Result<()> {
+            Err(Error::new(ErrorKind::Unreachable, "the broker is gone"))
+        }
+    }
+
+    fn runs() -> Error {
+        Error::new(ErrorKind::Unsuitable, "it runs")
+    }
+
+    async fn decide(done: Result<u8>) -> Result<u8> {
+        let mut lease = Stuck { free: true };
+        leading(&mut lease, Duration::from_secs(60), runs, async { done }).await
+    }
+
+    #[tokio::test]
+    async fn what_was_done_is_told_though_the_lease_cannot_be_given_back() {
+        assert_eq!(decide(Ok(7)).await.unwrap(), 7);
+        let error = decide(Err(Error::new(ErrorKind::Unsuitable, "not lost"))).await;
+        assert_eq!(error.unwrap_err().message(), "not lost");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_done_while_another_copy_leads() {
+        let mut lease = Stuck { free: false };
+        let act = async { panic!("another copy leads") };
+        let refused: Result<()> = leading(&mut lease, Duration::from_millis(1), runs, act).await;
+        assert_eq!(refused.unwrap_err().message(), "it runs");
     }
 }

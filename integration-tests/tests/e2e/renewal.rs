@@ -10,7 +10,7 @@ use highwater_integration_tests::journal::{Change, Entry, KeyId};
 use highwater_integration_tests::process::{Ended, Process};
 use highwater_integration_tests::table::Table;
 use highwater_integration_tests::workload::{Workload, WorkloadSettings};
-use highwater_testbed::{PgOptions, Postgres};
+use highwater_testbed::{Kafka, PgOptions, Postgres, Registry};
 use serde_json::{Value, json};
 
 use crate::scene::{LIMIT, Scene, small_load};
@@ -168,31 +168,137 @@ async fn the_same_goes_for_kafka_and_many_partitions() {
     a_lost_slot_is_gone_over(scene, drop_slot, "no longer exists").await;
 }
 
+/// A server that keeps little of its log for slots.
+async fn forgetful_server() -> Postgres {
+    Postgres::start(PgOptions::major(15).with("max_slot_wal_keep_size", "1MB"))
+        .await
+        .unwrap()
+}
+
+async fn invalidate_slot(scene: &Scene) {
+    let status = format!(
+        "SELECT wal_status FROM pg_replication_slots WHERE slot_name = '{}'",
+        scene.file.name()
+    );
+    for _ in 0..200 {
+        scene
+            .database
+            .run("SELECT txid_current(); SELECT pg_switch_wal()")
+            .await;
+        scene.database.run("CHECKPOINT").await;
+        if scene.database.text(&status).await == "lost" {
+            return;
+        }
+    }
+    panic!("the server keeps the slot");
+}
+
 #[tokio::test]
 async fn over_a_slot_that_the_server_invalidated_everything_that_was_missed_comes() {
-    let server = Postgres::start(PgOptions::major(15).with("max_slot_wal_keep_size", "1MB"))
-        .await
-        .unwrap();
+    let server = forgetful_server().await;
     let mut scene = Scene::at(Database::on(&server), TABLES, &["public.*"]).await;
     scene.file.set("snapshot", json!({ "mode": "never" }));
-    let invalidate = async |scene: &Scene| {
-        let status = format!(
-            "SELECT wal_status FROM pg_replication_slots WHERE slot_name = '{}'",
-            scene.file.name()
-        );
-        for _ in 0..200 {
-            scene
-                .database
-                .run("SELECT txid_current(); SELECT pg_switch_wal()")
-                .await;
-            scene.database.run("CHECKPOINT").await;
-            if scene.database.text(&status).await == "lost" {
-                return;
-            }
-        }
-        panic!("the server keeps the slot");
-    };
-    a_lost_slot_is_gone_over(scene, invalidate, "invalidated").await;
+    a_lost_slot_is_gone_over(scene, invalidate_slot, "invalidated").await;
+}
+
+#[tokio::test]
+async fn the_same_goes_for_kafka_over_a_slot_that_the_server_invalidated() {
+    let server = forgetful_server().await;
+    let (kafka, registry) = (Kafka::shared().await.unwrap(), Registry::shared().await.unwrap());
+    let (brokers, registry) = (kafka.bootstrap(), registry.url());
+    let mut scene = Scene::kafka_at(Database::on(&server), TABLES, &["public.*"], &brokers, &registry).await;
+    scene.file.set("snapshot", json!({ "mode": "never" }));
+    a_lost_slot_is_gone_over(scene, invalidate_slot, "invalidated").await;
+}
+
+/// Where the slot of the pipeline is; nothing where there is none.
+async fn slot_place(scene: &Scene) -> String {
+    let sql = "SELECT coalesce(min(confirmed_flush_lsn::text), '') FROM pg_replication_slots WHERE slot_name = ";
+    scene.database.text(&format!("{sql}'{}'", scene.file.name())).await
+}
+
+async fn is_refused_while_the_pipeline_runs(mut scene: Scene, ways: &[&[&str]]) {
+    scene.file.set("snapshot", json!({ "mode": "never" }));
+    let mut process = scene.run();
+    scene.caught_up(&mut process).await;
+    scene.database.run(FIRST).await;
+    for more in ways {
+        let refused = scene.renew(more).await.with_code(2);
+        refused.telling(&[scene.file.name(), "runs", "end it and its stand-by first"]);
+    }
+    // It goes on as if nothing had been asked.
+    scene.database.run("DELETE FROM t WHERE id = 3").await;
+    scene.finish(&mut process).await;
+    assert_eq!(by_key(&scene.ops("t").await)["3"], "cd-");
+    assert_eq!(scene.ops("t").await.len(), 8);
+}
+
+#[tokio::test]
+async fn while_the_pipeline_runs_it_is_refused_and_the_pipeline_goes_on() {
+    let scene = Scene::of_major(15, TABLES, &["public.*"]).await;
+    is_refused_while_the_pipeline_runs(scene, &[&[], &["--force"]]).await;
+}
+
+#[tokio::test]
+async fn while_the_pipeline_runs_into_kafka_it_is_refused_and_the_pipeline_goes_on() {
+    let scene = Scene::kafka(15, TABLES, &["public.*"]).await;
+    is_refused_while_the_pipeline_runs(scene, &[&["--force"]]).await;
+}
+
+#[tokio::test]
+async fn a_slot_that_is_in_order_is_given_up_by_force_and_what_it_held_comes_by_the_copy() {
+    let mut scene = Scene::of_major(15, TABLES, &["public.*"]).await;
+    scene.file.set("snapshot", json!({ "mode": "never" }));
+    let none = scene.renew(&["--force"]).await.with_code(2);
+    none.telling(&["no checkpoint", "highwater run"]);
+    let mut process = scene.run();
+    scene.caught_up(&mut process).await;
+    scene.database.run(FIRST).await;
+    scene.finish(&mut process).await;
+    scene.database.run(MISSED).await;
+    let before = slot_place(&scene).await;
+    scene.renew(&[]).await.with_code(2).telling(&["not lost", "--force"]);
+    assert_eq!(slot_place(&scene).await, before, "nothing is changed");
+    let begun = scene.renew(&["--force", "--json"]).await.with_code(0);
+    let told: Value = serde_json::from_str(&begun.out).unwrap();
+    assert_eq!(told["tables"], json!(["public.t", "public.two"]));
+    assert_eq!(told["without_key"], json!(["public.n"]));
+    assert_ne!(slot_place(&scene).await, before);
+    let mut process = scene.run();
+    scene.renewed(&mut process, &["public.t", "public.two"]).await;
+    scene.finish(&mut process).await;
+    shows_what_was_missed(&scene).await;
+}
+
+#[tokio::test]
+async fn a_slot_that_people_make_is_left_to_them() {
+    let mut scene = Scene::of_major(15, TABLES, &["public.*"]).await;
+    scene.file.set("snapshot", json!({ "mode": "never" }));
+    let slot = scene.file.name().to_owned();
+    scene.file.set_source("slot", json!({ "name": slot, "create": false }));
+    let make = format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')");
+    scene.database.run(&make).await;
+    let mut process = scene.run();
+    scene.caught_up(&mut process).await;
+    scene.database.run(FIRST).await;
+    scene.finish(&mut process).await;
+    drop_slot(&scene).await;
+    scene.database.run(MISSED).await;
+    for more in [&[][..], &["--force"]] {
+        let refused = scene.renew(more).await.with_code(2);
+        refused.telling(&["slot.create", &make, "then this command again"]);
+        assert_eq!(slot_place(&scene).await, "", "it makes none");
+    }
+    // The decision is not made: the pipeline still says what is the matter.
+    scene.fails().await.with_code(2).telling(&[&slot, "highwater renew"]);
+    scene.database.run(&make).await;
+    let made = slot_place(&scene).await;
+    scene.renew(&[]).await.with_code(0);
+    assert_eq!(slot_place(&scene).await, made, "the slot is taken as it is");
+    let mut process = scene.run();
+    scene.renewed(&mut process, &["public.t", "public.two"]).await;
+    scene.finish(&mut process).await;
+    shows_what_was_missed(&scene).await;
 }
 
 /// A pipeline that dies, loses its slot, and dies again and again while it is renewed; writers never stop.
