@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Asks a server for its history and holds a checkpoint against it, before the log is opened.
 
-use crate::catalog_row::{CatalogRow, FullXid, only_row};
+use crate::catalog_row::{CatalogRow, only_row};
 use crate::lineage::{History, PgLineage, judge, other_birth};
-use crate::log_reader::partitions::OLDEST_RUNNING;
 use crate::position::PgPosition;
 use crate::protocol::Lsn;
 use crate::replication_connection::ReplicationConnection;
@@ -42,13 +41,9 @@ pub(crate) async fn verify(
         }
     }
     // Before a slot is made: what comes after the snapshot of a slot is not in the snapshot.
-    let what = "reading the oldest transaction that runs";
     let partitions_unseen_since = match &known {
         Some(known) => known.partitions_unseen_since,
-        None => {
-            let oldest = only_row(server.queries.query(OLDEST_RUNNING, &[], what).await?, what)?;
-            oldest.column::<FullXid>(0)?.0
-        }
+        None => server.queries.oldest_transaction().await?,
     };
     if birth.is_empty()
         && let Some(known) = known

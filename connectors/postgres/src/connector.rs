@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The connector: one Postgres database as core's roles.
 
-use crate::catalog_row::{CatalogRow, FullXid, only_row};
 use crate::checkpoint_history;
 use crate::chunk_reader::PgChunkReader;
 use crate::discover::read_catalog;
@@ -31,7 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Statements about the catalogue and the publication take milliseconds; one that does not is given up and tried again, so
 /// that it neither hangs for ever nor stands in a lock's queue.
-const TIME_OUTS: &str = "SET statement_timeout = '120s'; SET lock_timeout = '30s'";
+pub(crate) const TIME_OUTS: &str = "SET statement_timeout = '120s'; SET lock_timeout = '30s'";
 
 /// One Postgres database.
 #[derive(Debug)]
@@ -195,19 +194,19 @@ impl PostgresConnector {
         let options = self.stream_options(catalog.server_version().await?.0)?;
         check_privilege(&mut catalog, &self.settings.throttle, &self.settings.user).await?;
         // Before the slot: decoding looks the publication up as it was when each change was made.
-        ensure_publication(&mut catalog, &settings, &self.selection).await?;
+        let added = ensure_publication(&mut catalog, &settings, &self.selection).await?;
         let (mut point, slot_is_made) = self
             .start_position(&mut catalog, &mut replication, from, in_recovery, snapshot)
             .await?;
         point.lineage = lineage.encode();
         // A slot that is made now waited for what was open. A standby's snapshots do not list it.
         if !slot_is_made && !in_recovery {
-            let_older_transactions_end(&mut catalog, &settings.publication.name, &self.selection, |_| true).await?;
+            let_older_transactions_end(&mut catalog, &settings.publication.name, &self.selection, added, |_| {
+                true
+            })
+            .await?;
         }
-        let sql = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())";
-        let what = "reading the next transaction id";
-        let next = only_row(catalog.query(sql, &[], what).await?, what)?;
-        let xids = XidEpoch::new(next.column::<FullXid>(0)?.0);
+        let xids = XidEpoch::new(catalog.next_transaction().await?);
         let version = replication.server_version();
         if !version.sends_binary() {
             replication.settle_text().await?;
@@ -305,12 +304,13 @@ impl SourceConnector for PostgresConnector {
 
     async fn add_tables(&self, tables: &[TableName]) -> Result<()> {
         let mut catalog = QueryConnection::new(self.captured().await?.settings, "highwater catalog", TIME_OUTS);
-        add_to_publication(&mut catalog, &self.settings, tables).await?;
+        let added = add_to_publication(&mut catalog, &self.settings, tables).await?;
         if !self.captured().await?.in_recovery {
             let_older_transactions_end(
                 &mut catalog,
                 &self.settings.publication.name,
                 &self.selection,
+                added,
                 |table| tables.contains(table),
             )
             .await?;

@@ -139,9 +139,14 @@ pub async fn read_unchosen(
     Ok(unchosen)
 }
 
-/// Tables that may have been published while a transaction ran that still runs, and the id of the next transaction. A
-/// transaction that took its id between that of the publishing one and its commit is covered by a margin of ids.
+/// Tables that may have been published while a transaction ran that still runs, and the id of the next transaction.
 /// Parameter: the publication's name.
+///
+/// For tables that this process did not publish itself: before a restart, or by somebody else. What the row in the
+/// catalogue tells is the id of the transaction that published, not where that committed. One that took its id in between
+/// may have written to the table too: those within a margin of 100 ids are covered. So a table is missed that was published
+/// in a transaction that ran while more than 100 others began, of which one still runs. Tables that are published by
+/// their schema, or as all, have no row.
 const YOUNG: &str = "\
     SELECT n.nspname, c.relname, pg_catalog.pg_snapshot_xmax(s.now) \
       FROM (SELECT pg_catalog.pg_current_snapshot()) s (now) \
@@ -152,14 +157,18 @@ const YOUNG: &str = "\
      WHERE pg_catalog.age(r.xmin) <= 100 + pg_catalog.pg_snapshot_xmax(s.now)::text::int8 \
                                          - pg_catalog.pg_snapshot_xmin(s.now)::text::int8";
 
-/// Has copies of tables (those that `concerns` names) that were published a short while ago wait for the transactions that were open then; see
-/// [`Selection::read_later`].
+/// Has copies of tables that were published just now (`added`), or a short while ago (those that `concerns` names), wait for
+/// the transactions that are open; see [`Selection::read_later`].
 pub(crate) async fn let_older_transactions_end(
     connection: &mut QueryConnection,
     publication: &str,
     selection: &Selection,
+    added: Vec<TableName>,
     concerns: impl Fn(&TableName) -> bool,
 ) -> Result<()> {
+    if !added.is_empty() {
+        selection.read_later(added, connection.next_transaction().await?);
+    }
     let what = "reading which tables were published of late";
     let rows = connection.query(YOUNG, &[(&publication, Type::TEXT)], what).await?;
     let Some(first) = rows.first() else { return Ok(()) };
@@ -242,12 +251,13 @@ fn table_list<'a>(tables: impl IntoIterator<Item = &'a TableName>) -> String {
 
 /// Creates the publication, or adds to it what is chosen and not published, as far as the settings allow that.
 ///
-/// A table whose updates would fail once it is published is refused instead: capturing must not break an application.
+/// A table whose updates would fail once it is published is refused instead: capturing must not break an application. Gives
+/// the tables that were published.
 pub async fn ensure_publication(
     connection: &mut QueryConnection,
     settings: &Settings,
     selection: &Selection,
-) -> Result<()> {
+) -> Result<Vec<TableName>> {
     let name = &settings.publication.name;
     let facts = read_publication(connection, name).await?;
     let published = match facts {
@@ -269,7 +279,7 @@ pub async fn ensure_publication(
     let missing_names: Vec<&TableName> = missing.iter().map(|table| &table.name).collect();
     let statement = match facts {
         None => create_statement(name, missing_names),
-        Some(facts) if missing.is_empty() || facts.all_tables => return Ok(()),
+        Some(facts) if missing.is_empty() || facts.all_tables => return Ok(Vec::new()),
         Some(_) => add_statement(name, missing_names),
     };
     if !settings.publication.create {
@@ -284,7 +294,7 @@ pub async fn ensure_publication(
                 .map(|found| &found.name)
                 .find(|table| settings.is_named(table))
             {
-                None => Ok(()),
+                None => Ok(Vec::new()),
                 Some(table) => {
                     let what = format!("table {table} is not in publication \"{name}\"");
                     Err(Error::new(ErrorKind::Unsuitable, what).with_fix(format!(
@@ -302,19 +312,22 @@ pub async fn ensure_publication(
         .batch(&statement, &format!("preparing publication \"{name}\""))
         .await?;
     tracing::info!(publication = %name, tables = missing.len(), "publication prepared");
-    Ok(())
+    Ok(missing.into_iter().map(|table| table.name.clone()).collect())
 }
 
-/// Adds `tables` to the publication, as far as the settings allow that, unless they are published already.
+/// Adds `tables` to the publication, as far as the settings allow that, unless they are published already. Gives those that
+/// were not.
 pub async fn add_to_publication(
     connection: &mut QueryConnection,
     settings: &Arc<Settings>,
     tables: &[TableName],
-) -> Result<()> {
+) -> Result<Vec<TableName>> {
     let name = &settings.publication.name;
     let published = read_published(connection, name).await?;
     let missing: Vec<&TableName> = tables.iter().filter(|table| !published.contains(*table)).collect();
-    let Some(first) = missing.first() else { return Ok(()) };
+    let Some(first) = missing.first() else {
+        return Ok(Vec::new());
+    };
     let statement = add_statement(name, missing.iter().copied());
     if !settings.publication.create {
         let what = format!("table {first} is not in publication \"{name}\"");
@@ -333,7 +346,8 @@ pub async fn add_to_publication(
     }
     connection
         .batch(&statement, &format!("adding tables to publication \"{name}\""))
-        .await
+        .await?;
+    Ok(missing.into_iter().cloned().collect())
 }
 
 pub(crate) fn unknown_table(table: impl std::fmt::Display) -> Error {

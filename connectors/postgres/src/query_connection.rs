@@ -4,7 +4,7 @@
 //! A session is taken out while a statement runs and put back after it, so that one whose statement was dropped half-way
 //! is never used again. Statements go out with their parameters' types: one round trip, and nothing prepared to be kept.
 
-use crate::catalog_row::Parameter;
+use crate::catalog_row::{CatalogRow, FullXid, Parameter, only_row};
 use crate::dial::{connecting, dial, in_time};
 use crate::failure::{query_error, session_error};
 use crate::protocol::handshake::Channel;
@@ -58,6 +58,24 @@ impl QueryConnection {
         let session = self.take().await?;
         let result = session.client.batch_execute(sql).await;
         self.put_back(session, result, what)
+    }
+
+    /// The next transaction id to be given out: every transaction that runs now has one below it, or none yet.
+    pub(crate) async fn next_transaction(&mut self) -> Result<u64> {
+        let sql = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())";
+        self.transaction_id(sql, "reading the next transaction id").await
+    }
+
+    /// The oldest transaction that runs, or the next one to begin.
+    pub(crate) async fn oldest_transaction(&mut self) -> Result<u64> {
+        let sql = "SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())";
+        self.transaction_id(sql, "reading the oldest transaction that runs")
+            .await
+    }
+
+    async fn transaction_id(&mut self, sql: &str, what: &str) -> Result<u64> {
+        let row = only_row(self.query(sql, &[], what).await?, what)?;
+        Ok(row.column::<FullXid>(0)?.0)
     }
 
     /// The server's version, for what differs between versions; 0 when it named none.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The replication slot: the server's memory of how far this connector is.
 
-use crate::catalog_row::{CatalogRow, FullXid, only_row};
+use crate::catalog_row::CatalogRow;
 use crate::protocol::Lsn;
 use crate::protocol::quoting::quote_literal;
 use crate::protocol::replication::{SlotOptions, SlotSnapshot};
@@ -10,6 +10,7 @@ use crate::replication_connection::ReplicationConnection;
 use crate::settings::Settings;
 use highwater_core::{Class, Error, ErrorKind, Result};
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
 /// A slot as the server has it.
@@ -203,6 +204,10 @@ fn lost(name: &str, why: &str) -> Error {
 pub const GO_ON: &str = "changes since the checkpoint may be missing; to go on, run `highwater renew` with the pipeline's \
                          file: the next run copies every table again and sends a delete for each row that is gone";
 
+/// Finds the transactions that something waits for, the oldest first: those of sessions, and those that were prepared.
+pub(crate) const OPEN_TRANSACTIONS: &str = "SELECT 'session ' || pid AS whose, xact_start AS since FROM pg_stat_activity \
+     WHERE backend_xid IS NOT NULL UNION ALL SELECT 'prepared ' || gid, prepared FROM pg_prepared_xacts ORDER BY since";
+
 /// A slot that is to be made anew, so that a log opened without a checkpoint begins here.
 #[derive(Debug, Clone, Copy)]
 pub struct SlotAnew {
@@ -261,27 +266,22 @@ fn must_be_made(name: &str, exists: bool) -> Error {
 /// others for a while yet (it waits for a synchronous standby), and the log will not bring it: a row of it that a copy did
 /// not see would be taken for gone.
 async fn await_visible(catalog: &mut QueryConnection) -> Result<()> {
-    let bound = snapshot_bound(catalog, "xmax").await?;
-    let mut told = false;
-    while snapshot_bound(catalog, "xmin").await? < bound {
-        if !std::mem::replace(&mut told, true) {
-            tracing::info!("waiting for transactions that run now to end");
+    let bound = catalog.next_transaction().await?;
+    let mut told = None;
+    while catalog.oldest_transaction().await? < bound {
+        if told.is_none_or(|told: Instant| told.elapsed() >= WAIT_TOLD) {
+            told = Some(Instant::now());
+            tracing::warn!("waiting for transactions to end that run since before: {OPEN_TRANSACTIONS}");
         }
         tokio::time::sleep(VISIBLE_POLL).await;
     }
     Ok(())
 }
 
+/// How often it is told that this takes long.
+const WAIT_TOLD: Duration = Duration::from_secs(20);
 /// How often it is looked whether transactions have ended.
 const VISIBLE_POLL: Duration = Duration::from_millis(100);
-
-/// The oldest transaction that runs, or the next one to begin.
-async fn snapshot_bound(catalog: &mut QueryConnection, which: &str) -> Result<u64> {
-    let sql = format!("SELECT pg_catalog.pg_snapshot_{which}(pg_catalog.pg_current_snapshot())");
-    let what = "reading which transactions run";
-    let row = only_row(catalog.query(&sql, &[], what).await?, what)?;
-    Ok(row.column::<FullXid>(0)?.0)
-}
 
 /// The statement that creates the slot, for people.
 pub fn create_statement(name: &str) -> String {

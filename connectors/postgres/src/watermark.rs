@@ -8,11 +8,10 @@
 //! A server of version 13 writes the same messages and does not deliver them. There the mark is the place of its message,
 //! which lies behind every commit that was made before, and the log passes it with the end of the message's own transaction,
 //! which is delivered although it is empty: also where nobody writes.
-
 //!
 //! On a standby nothing can be written: there a mark is the place up to which the standby has received its log.
 
-use crate::catalog_row::{CatalogRow, FullXid, Parameter, only_row};
+use crate::catalog_row::{CatalogRow, Parameter, only_row};
 use crate::position::PgPosition;
 use crate::protocol::Lsn;
 use crate::query_connection::QueryConnection;
@@ -142,10 +141,7 @@ impl WatermarkWriter for PgWatermarkWriter {
         if self.in_recovery {
             return Ok(None);
         }
-        let sql = "SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())";
-        let what = "reading the oldest transaction in progress";
-        let row = only_row(self.connection.query(sql, &[], what).await?, what)?;
-        Ok(Some(row.column::<FullXid>(0)?.0))
+        self.connection.oldest_transaction().await.map(Some)
     }
 }
 

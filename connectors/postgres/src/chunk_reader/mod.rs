@@ -33,6 +33,7 @@ use crate::schema;
 use crate::schema::TableShape;
 use crate::selection::Selection;
 use crate::settings::Settings;
+use crate::slot::OPEN_TRANSACTIONS;
 use crate::start_snapshot::StartSnapshotCell;
 use crate::type_catalogue::{TYPES, TypeCatalogue};
 use crate::values::PgType;
@@ -464,9 +465,7 @@ fn older_transactions(table: &TableName) -> Error {
         "table {table} was published while transactions were open that still are: what they wrote to it before is in no log, \
          so its copy waits for their end"
     );
-    let fix =
-        "end them: SELECT pid, xact_start FROM pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY xact_start";
-    Error::new(ErrorKind::Unreachable, what).with_fix(fix)
+    Error::new(ErrorKind::Unreachable, what).with_fix(format!("end them: {OPEN_TRANSACTIONS}"))
 }
 
 /// The server was promoted, or came back as a standby.

@@ -161,7 +161,7 @@ pub(super) fn split_transaction_gone(inside: &InsideTransaction<PgPosition>, fou
         .with("found", found)
         .with("ordinal", inside.ordinal)
         .with_fix(
-            "was the publication changed, or the slot advanced by another program? to go on: `highwater renew --force`, \
-             which copies every table again",
+            "was the publication changed, `messages.prefixes`, or the slot advanced by another program? settings can be set back \
+             until the transaction is past; else, to go on: `highwater renew --force`, which copies every table again",
         )
 }

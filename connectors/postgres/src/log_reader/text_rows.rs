@@ -12,6 +12,7 @@
 //! What is under way stays in [`TextRows`], so that a caller who drops the reader's future loses nothing.
 
 use crate::connection::{Connection, Purpose, server_failure};
+use crate::connector::TIME_OUTS;
 use crate::failure::protocol_error;
 use crate::position::PgPosition;
 use crate::protocol::data_row::parse_data_row;
@@ -173,7 +174,9 @@ impl Translator {
     async fn connection(&mut self) -> Result<&mut Connection> {
         if self.connection.is_none() {
             let mut opened = Connection::open(&self.settings, Purpose::Chunks, "highwater text").await?;
-            opened.batch(TEXT_FORM, "setting up a session for text").await?;
+            let what = "setting up a session for text";
+            opened.batch(TEXT_FORM, what).await?;
+            opened.batch(TIME_OUTS, what).await?;
             self.connection = Some(opened);
         }
         self.connection

@@ -8,6 +8,7 @@ mod server;
 mod streaming;
 mod tables;
 
+use crate::connector::TIME_OUTS;
 use crate::discover::{read_selected_shapes, read_types, types_of};
 use crate::publication::{read_candidates, read_publication, read_published, read_unchosen};
 use crate::replication_connection::ReplicationConnection;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 /// Checks everything, in the order in which it is best mended. A server that cannot be reached, or that refuses the
 /// role, is an error and no finding.
 pub async fn check(settings: &Arc<Settings>, selection: &Selection) -> Result<Vec<Finding>> {
-    let server = first_to_serve(settings, "highwater check", "").await?;
+    let server = first_to_serve(settings, "highwater check", TIME_OUTS).await?;
     let (settings, mut connection) = (&server.settings, server.queries);
     let major = connection.server_version().await?.0;
     if major < MAJOR_MIN {

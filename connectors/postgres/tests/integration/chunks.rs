@@ -6,7 +6,7 @@ use crate::on_each_major;
 use highwater_core::connector::{ChunkReader, ChunkRequest, ChunkScope, SourceConnector};
 use highwater_core::position::ReadView;
 use highwater_core::schema::{Key, TableName};
-use highwater_core::{ErrorKind, Scope};
+use highwater_core::{Class, ErrorKind, Scope};
 use highwater_postgres::chunk_reader::PgChunkReader;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -20,6 +20,7 @@ on_each_major!(
     a_schema_is_that_of_the_reads_own_snapshot,
     tables_that_cannot_be_read_are_named,
     a_table_is_split_into_even_parts,
+    a_table_that_is_added_is_read_once_older_transactions_have_ended_and_these_are_found_by_what_is_printed,
 );
 on_each_major!(since 15; what_the_log_filters_the_chunk_filters);
 
@@ -269,4 +270,63 @@ async fn a_table_is_split_into_even_parts(major: u16) {
             .unwrap()
             .is_empty()
     );
+}
+
+async fn a_table_that_is_added_is_read_once_older_transactions_have_ended_and_these_are_found_by_what_is_printed(
+    major: u16,
+) {
+    let fixture = Fixture::new(major).await;
+    fixture
+        .sql("CREATE TABLE movies (id int PRIMARY KEY); CREATE TABLE late (id int PRIMARY KEY)")
+        .await;
+    let connector = fixture.connector(&["public.movies"]);
+    let _log = open(&connector).await;
+    let session = fixture.database.connect().await.unwrap();
+    session
+        .batch_execute("BEGIN; INSERT INTO late VALUES (1)")
+        .await
+        .unwrap();
+    let gid = format!("gid of {}", fixture.database.name());
+    fixture
+        .sql(&format!(
+            "BEGIN; INSERT INTO late VALUES (2); PREPARE TRANSACTION '{gid}'"
+        ))
+        .await;
+    connector.add_tables(&[TableName::new("public", "late")]).await.unwrap();
+    let mut reader = connector.open_chunks().await.unwrap();
+    let request = range("late", None, 10);
+    for (end, whose) in [
+        ("COMMIT".to_owned(), "session"),
+        (format!("COMMIT PREPARED '{gid}'"), "prepared"),
+    ] {
+        let error = reader.read(&request).await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.class()),
+            (ErrorKind::Unreachable, Class::Retryable)
+        );
+        let statement = error
+            .fix()
+            .and_then(|fix| fix.strip_prefix("end them: "))
+            .expect("a statement");
+        let found = fixture.client.query(statement, &[]).await.unwrap();
+        let found: Vec<String> = found.iter().map(|row| row.get(0)).collect();
+        let own = match whose {
+            "session" => format!("session {}", pid(&session).await),
+            _ => format!("prepared {gid}"),
+        };
+        assert!(found.contains(&own), "{own}: {found:?}");
+        session.batch_execute(&end).await.unwrap();
+    }
+    // Others write to the same server: what matters is that both rows come once the table is read.
+    let rows = loop {
+        match reader.read(&request).await {
+            Ok(chunk) => break chunk.rows.len(),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}"),
+        }
+    };
+    assert_eq!(rows, 2);
+}
+
+async fn pid(session: &tokio_postgres::Client) -> i32 {
+    session.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0)
 }
