@@ -8,7 +8,9 @@ use crate::measure::TICKS_MAX;
 pub(crate) enum Kind {
     /// A table is copied, nothing else happens.
     Snapshot,
-    /// The same over TLS.
+    /// The same, read from the snapshot where the log begins (`first_load: one_snapshot`).
+    SnapshotAtStart,
+    /// A copy over TLS.
     SnapshotOverTls,
     /// A table of wide rows is copied.
     SnapshotWide,
@@ -62,8 +64,9 @@ pub(crate) struct Case {
 }
 
 /// Every kind of the usual run, in the order in which they run.
-const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 14] = [
     Kind::Snapshot,
+    Kind::SnapshotAtStart,
     Kind::SnapshotOverTls,
     Kind::SnapshotWide,
     Kind::SnapshotUnderLoad,
@@ -97,6 +100,7 @@ impl Case {
     pub(crate) fn name(self) -> String {
         let kind = match self.kind {
             Kind::Snapshot => "snapshot",
+            Kind::SnapshotAtStart => "snapshot_at_start",
             Kind::SnapshotOverTls => "snapshot_tls",
             Kind::SnapshotWide => "snapshot_wide",
             Kind::SnapshotUnderLoad => "snapshot_under_load",
@@ -126,7 +130,11 @@ impl Case {
     pub(crate) fn begins_with_a_copy(self) -> bool {
         matches!(
             self.kind,
-            Kind::Snapshot | Kind::SnapshotOverTls | Kind::SnapshotWide | Kind::SnapshotUnderLoad
+            Kind::Snapshot
+                | Kind::SnapshotAtStart
+                | Kind::SnapshotOverTls
+                | Kind::SnapshotWide
+                | Kind::SnapshotUnderLoad
         )
     }
 
@@ -171,9 +179,10 @@ mod tests {
     #[test]
     fn each_kind_runs_into_kafka_and_into_nothing_under_its_own_name() {
         let mut names: Vec<String> = Case::usual().into_iter().map(Case::name).collect();
-        assert_eq!(names.len(), 26);
+        assert_eq!(names.len(), 28);
         for kind in [
             "snapshot",
+            "snapshot_at_start",
             "snapshot_tls",
             "snapshot_wide",
             "snapshot_under_load",
@@ -195,7 +204,7 @@ mod tests {
         names.extend(Case::on_request().into_iter().map(Case::name));
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), 28);
+        assert_eq!(names.len(), 30);
     }
 
     #[test]

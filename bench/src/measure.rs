@@ -44,7 +44,7 @@ impl Suite {
     /// Runs one case.
     pub(crate) async fn measure(&self, case: Case) -> Result<Outcome> {
         match case.kind {
-            Kind::Snapshot | Kind::SnapshotOverTls => self.snapshot(case, ITEMS).await,
+            Kind::Snapshot | Kind::SnapshotAtStart | Kind::SnapshotOverTls => self.snapshot(case, ITEMS).await,
             Kind::SnapshotWide => self.snapshot(case, WIDE).await,
             Kind::SnapshotUnderLoad => self.snapshot_under_load(case).await,
             Kind::IncrementalSnapshot => self.incremental_snapshot(case).await,

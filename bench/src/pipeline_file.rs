@@ -4,7 +4,7 @@
 use highwater_testbed::Postgres;
 use highwater_testbed::postgres::SUPERUSER;
 
-use crate::case::Case;
+use crate::case::{Case, Kind};
 use crate::dataset::Table;
 use crate::failure::{Failure, Result};
 use crate::topics::Topics;
@@ -25,6 +25,10 @@ pub(crate) fn text(case: Case, server: &Postgres, table: Table, brokers: Option<
         None => "discard".to_owned(),
     };
     let mode = if case.begins_with_a_copy() { "initial" } else { "never" };
+    let first_load = match case.kind {
+        Kind::SnapshotAtStart => "one_snapshot",
+        _ => "windows",
+    };
     Ok(format!(
         "version: 1\n\
          name: {name}\n\
@@ -40,7 +44,7 @@ pub(crate) fn text(case: Case, server: &Postgres, table: Table, brokers: Option<
              tls: {tls}\n    \
              tables: {{ include: [\"{table}\"] }}\n\
          transport: {transport}\n\
-         snapshot: {{ mode: {mode} }}\n",
+         snapshot: {{ mode: {mode}, first_load: {first_load} }}\n",
         host = server.host(),
         port = server.port(),
         table = table.name(),

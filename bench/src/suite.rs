@@ -380,7 +380,11 @@ fn over(kind: Kind) -> Over {
 /// The table of a copy.
 fn copied_table(kind: Kind) -> Option<Table> {
     match kind {
-        Kind::Snapshot | Kind::SnapshotOverTls | Kind::SnapshotUnderLoad | Kind::IncrementalSnapshot => Some(ITEMS),
+        Kind::Snapshot
+        | Kind::SnapshotAtStart
+        | Kind::SnapshotOverTls
+        | Kind::SnapshotUnderLoad
+        | Kind::IncrementalSnapshot => Some(ITEMS),
         Kind::SnapshotWide => Some(WIDE),
         Kind::StreamDrain(_) | Kind::StreamLatency => None,
     }

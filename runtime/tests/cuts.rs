@@ -40,7 +40,10 @@ async fn copied_once_and_again(bytes: u64) -> [(u64, u64); 2] {
     let number = answer["snapshots"][0].as_u64().unwrap();
     running
         .shows("both copied again", |status| {
-            let done = status.snapshots.iter().filter(|copy| copy.state == CopyState::Completed);
+            let done = status
+                .snapshots
+                .iter()
+                .filter(|copy| copy.state == CopyState::Completed);
             done.filter(|copy| copy.snapshot.0 == number).count() == 2
         })
         .await;
