@@ -166,15 +166,6 @@ pub fn lease(pipeline: &Pipeline, folder: &Path) -> Result<Box<dyn Lease>> {
     }
 }
 
-/// How long it takes at most until the lease of a copy that has ended, or died, is free.
-pub fn lease_wait_max(pipeline: &Pipeline) -> Duration {
-    match &pipeline.transport {
-        // A member that died is missed when its session ends.
-        TransportSpec::Kafka(_) => Duration::from_secs(15),
-        TransportSpec::Embedded(_) | TransportSpec::Discard => Duration::from_secs(2),
-    }
-}
-
 #[cfg(not(feature = "kafka"))]
 fn without_kafka() -> Error {
     Error::new(

@@ -221,12 +221,11 @@ impl PipelineHost {
     /// [`ErrorKind::Unsuitable`] when the pipeline runs, has no checkpoint, or lost nothing; those of source and transport.
     pub async fn begin_anew(&self, force: bool) -> Result<BegunAnew> {
         let mut lease = components::lease(&self.file.pipeline, &self.file.folder)?;
-        let wait = components::lease_wait_max(&self.file.pipeline);
         let runs = || {
             let what = format!("pipeline \"{}\" runs", self.file.pipeline.name);
             Error::new(ErrorKind::Unsuitable, what).with_fix("end it and its stand-by first")
         };
-        leading(&mut *lease, wait, runs, self.begin_anew_leading(force)).await
+        leading(&mut *lease, runs, self.begin_anew_leading(force)).await
     }
 
     async fn begin_anew_leading(&self, force: bool) -> Result<BegunAnew> {
@@ -383,11 +382,10 @@ impl PipelineHost {
 /// and hides no error of it: it ends with the process.
 async fn leading<T>(
     lease: &mut dyn Lease,
-    wait: Duration,
     runs: impl FnOnce() -> Error,
     act: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    match tokio::time::timeout(wait, lease.acquire()).await {
+    match tokio::time::timeout(lease.free_after(), lease.acquire()).await {
         Ok(acquired) => acquired?,
         Err(_) => return Err(runs()),
     }
@@ -426,6 +424,13 @@ mod tests {
             }
         }
 
+        fn free_after(&self) -> Duration {
+            match self.free {
+                true => Duration::from_secs(60),
+                false => Duration::from_millis(1),
+            }
+        }
+
         async fn lost(&mut self) {
             std::future::pending().await
         }
@@ -441,7 +446,7 @@ mod tests {
 
     async fn decide(done: Result<u8>) -> Result<u8> {
         let mut lease = Stuck { free: true };
-        leading(&mut lease, Duration::from_secs(60), runs, async { done }).await
+        leading(&mut lease, runs, async { done }).await
     }
 
     #[tokio::test]
@@ -455,7 +460,7 @@ mod tests {
     async fn nothing_is_done_while_another_copy_leads() {
         let mut lease = Stuck { free: false };
         let act = async { panic!("another copy leads") };
-        let refused: Result<()> = leading(&mut lease, Duration::from_millis(1), runs, act).await;
+        let refused: Result<()> = leading(&mut lease, runs, act).await;
         assert_eq!(refused.unwrap_err().message(), "it runs");
     }
 }

@@ -23,7 +23,9 @@
 //! a key that was removed with a record since, so no delete is lost and none leaves twice. A log that is lost again in the
 //! meantime begins anew with new `ends`: a key that was not yet compared is alive before those as well.
 //!
-//! The engine does not know how keys look in a topic, so whoever drives it compares them; it says when.
+//! The engine does not know how keys look in a topic, so whoever drives it compares them; it says when. A driver that has
+//! room for some keys only compares part by part, and each part from a watch of its own on
+//! ([`crate::dblog::input::Input::CompareAgain`]): the argument is about one key, and holds for each.
 
 use crate::checkpoint::CheckpointId;
 use crate::dblog::action::{Action, Report};

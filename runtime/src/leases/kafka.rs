@@ -19,6 +19,8 @@ use super::Lease;
 
 /// After this long without a word a holder has lost it. Brokers take no less by default.
 const SESSION: Duration = Duration::from_secs(6);
+/// How long a copy takes to be let in where no holder is missed: to connect, make the topic and be the group's first member.
+const JOIN_WAIT: Duration = Duration::from_secs(9);
 /// How often a member gives a sign of life.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// The longest that making the lease topic may take.
@@ -225,6 +227,12 @@ impl KafkaLease {
 
 #[async_trait]
 impl Lease for KafkaLease {
+    fn free_after(&self) -> Duration {
+        let session = self.client.get("session.timeout.ms");
+        let session = session.and_then(|text| text.parse().ok()).map(Duration::from_millis);
+        JOIN_WAIT + session.unwrap_or(SESSION)
+    }
+
     async fn acquire(&mut self) -> Result<()> {
         let gone = || Error::new(ErrorKind::Unreachable, "the lease's group ended");
         if self.member.as_ref().is_none_or(|member| member.task.is_finished()) {

@@ -15,6 +15,8 @@ mod kafka;
 #[cfg(test)]
 mod suite;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use highwater_core::Result;
 
@@ -30,6 +32,10 @@ pub trait Lease: Send {
     /// # Errors
     /// When it cannot be known who leads: a folder that cannot be written, a broker that refuses.
     async fn acquire(&mut self) -> Result<()>;
+    /// How long [`Lease::acquire`] may take where nobody leads, though a holder may just have died.
+    fn free_after(&self) -> Duration {
+        Duration::from_secs(2)
+    }
     /// Returns when leading has ended without [`Lease::release`]; waits for ever while it lasts. Cancel-safe.
     async fn lost(&mut self);
     /// Lets another copy lead.

@@ -53,3 +53,17 @@ async fn file_leases_keep_the_clauses() {
     let path = folder.path().join("made/on/demand/leader.lock");
     one_leads_and_the_next_takes_over(Box::new(FileLease::new(&path)), Box::new(FileLease::new(&path))).await;
 }
+
+#[cfg(feature = "kafka")]
+#[test]
+fn a_holder_that_died_is_waited_for_as_long_as_its_session_lasts() {
+    let free_after = |session: Option<&str>| {
+        let mut client = rdkafka::ClientConfig::new();
+        if let Some(session) = session {
+            client.set("session.timeout.ms", session);
+        }
+        super::KafkaLease::new(client, -1, "shop", "movies").free_after()
+    };
+    assert_eq!(free_after(None), Duration::from_secs(15));
+    assert_eq!(free_after(Some("45000")), Duration::from_secs(54));
+}
