@@ -394,7 +394,11 @@ impl Stage {
             let times: Arc<[Option<i64>]> = times.split(',').map(|time| time.parse().ok()).collect();
             rows.iter().map(|_| times.clone()).collect()
         });
-        let last_key = rows.last().and_then(|row| schema.key_of(row));
+        let last_key = match self.keyless {
+            // How far the read came is a place then.
+            true => Some(key("end")),
+            false => rows.last().and_then(|row| schema.key_of(row)),
+        };
         let rows = ChunkRows {
             schema,
             rows,
