@@ -199,7 +199,7 @@ impl<P: Position> Engine<P> {
     }
 
     /// Copies that run, then the last [`FINISHED_COPIES_SHOWN_MAX`] that ended. The engine's own repairs
-    /// ([`SnapshotId::REPAIRS`]) are among them while there are any.
+    /// ([`crate::dblog::input::SnapshotId::REPAIRS`]) are among them while there are any.
     pub fn progress(&self) -> Vec<SnapshotProgress> {
         let open = |copy: &TableCopy| {
             self.windows
