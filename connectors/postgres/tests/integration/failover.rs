@@ -249,3 +249,48 @@ async fn a_checkpoint_of_one_promoted_standby_is_refused_by_another_that_was_pro
     sql(&client, "INSERT INTO movies VALUES (5)").await;
     assert_eq!(lines(&read_commits(&mut log, 1).await), ["Create movies -> {id=5}"]);
 }
+
+#[tokio::test]
+async fn an_asynchronous_standby_that_is_promoted_without_what_was_delivered_is_refused_and_nothing_is_lost() {
+    let Some(first) = primary(17).await else { return };
+    let second = first.standby(&[]).await.unwrap();
+    let (client, follower) = (first.connect().await.unwrap(), second.connect().await.unwrap());
+    sql(&client, "CREATE TABLE movies (id int PRIMARY KEY)").await;
+    let source = connector(settings(&[&first, &second], true));
+    let mut log = open(&source).await;
+    sql(&client, "INSERT INTO movies VALUES (1)").await;
+    let items = read_commits(&mut log, 1).await;
+    log.acknowledge(&checkpoint(&log, &items).position).await.unwrap();
+    advance_until(&client, &mut log, &follower, KEPT).await;
+    in_step(&client, &follower).await;
+
+    // From here on the standby gets nothing, and nobody waits for it.
+    sql(&follower, "ALTER SYSTEM SET primary_conninfo = ''").await;
+    sql(&follower, "SELECT pg_reload_conf()").await;
+    let cut = "SELECT NOT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')";
+    until(&follower, cut).await;
+    sql(&client, "INSERT INTO movies VALUES (2)").await;
+    let items = read_commits(&mut log, 1).await;
+    assert_eq!(lines(&items), ["Create movies -> {id=2}"]);
+    let point = checkpoint(&log, &items);
+    drop(log);
+    first.kill9().await.unwrap();
+    second.promote().await.unwrap();
+    // Its log goes on past the checkpoint, with other changes.
+    sql(&follower, "INSERT INTO movies SELECT generate_series(3, 1000)").await;
+    let error = source.open_log(Some(&point), RUN).await.unwrap_err();
+    assert_eq!((error.kind(), error.class()), (ErrorKind::PositionLost, Class::User));
+    let told = error.to_string();
+    assert!(
+        told.contains("the server left timeline 1 at") && told.contains("what was delivered since is not in it"),
+        "{told}"
+    );
+    assert!(error.fix().unwrap().contains("highwater renew"), "{error:?}");
+
+    // The first comes back, and is the server that the checkpoint is of: as the fix says, it is named.
+    first.restart().await.unwrap();
+    let mut log = open_from(&connector(settings(&[&first], true)), Some(&point)).await;
+    let client = first.connect().await.unwrap();
+    sql(&client, "INSERT INTO movies VALUES (7)").await;
+    assert_eq!(lines(&read_commits(&mut log, 1).await), ["Create movies -> {id=7}"]);
+}
