@@ -206,7 +206,7 @@ async fn a_restart_at_any_place_brings_the_rest_once(major: u16) {
         }
         points.push((ResumePoint::at(*end), behind + 1));
     }
-    // Backwards, for what is acknowledged on the way is not sent again.
+    // In order, for what is acknowledged on the way is not sent again.
     points.pop();
     for (point, delivered) in &points {
         let mut log = open_from(&connector, Some(point)).await;
