@@ -6,7 +6,7 @@
 pub const POSTGRES_MAJORS: [u16; 2] = [15, 17];
 
 /// The other majors. A test on one that is not to be had is counted as skipped.
-pub const POSTGRES_MAJORS_BESIDES: [u16; 4] = [13, 14, 16, 18];
+pub const POSTGRES_MAJORS_BESIDES: [u16; 5] = [13, 14, 16, 18, 19];
 
 /// The environment variable that chooses the majors on which everything runs: `13,18`, or `all`.
 pub const CHOICE: &str = "HIGHWATER_POSTGRES_MAJORS";
@@ -48,7 +48,7 @@ pub struct PostgresPin {
 }
 
 /// The pins of the Postgres majors.
-pub const POSTGRES: [PostgresPin; 6] = [
+pub const POSTGRES: [PostgresPin; 7] = [
     PostgresPin {
         major: 13,
         suite: Some("bullseye"),
@@ -84,6 +84,12 @@ pub const POSTGRES: [PostgresPin; 6] = [
         suite: None,
         npm: Some("18.4.0-beta.17"),
         image: "postgres:18",
+    },
+    PostgresPin {
+        major: 19,
+        suite: Some("experimental"),
+        npm: None,
+        image: "postgres:19",
     },
 ];
 

@@ -81,6 +81,11 @@ async fn postgres_18_flows_into_the_embedded_transport() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_19_flows_into_the_embedded_transport() {
+    smoke(19).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_15_flows_into_kafka() {
     captures_the_whole_history(Scene::kafka(15, "", &["w.*"]).await, true).await;
 }

@@ -58,6 +58,7 @@ keeps_its_contract!(
     the_connector_keeps_its_contract_on_16: 16,
     the_connector_keeps_its_contract_on_17: 17,
     the_connector_keeps_its_contract_on_18: 18,
+    the_connector_keeps_its_contract_on_19: 19,
 );
 
 async fn the_connector_keeps_its_contract(major: u16) {

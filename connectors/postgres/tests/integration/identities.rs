@@ -200,6 +200,8 @@ async fn partitions_are_captured_as_leaves_where_they_are_named(major: u16) {
     assert_eq!(chunk.rows.len(), 1);
 }
 
+const AFTER_DETACH: &str = "INSERT INTO sales_3 VALUES (5, 3)";
+
 async fn partitions_come_go_are_emptied_and_rows_move_between_them(major: u16) {
     let fixture = Fixture::new(major).await;
     fixture.sql(SALES).await;
@@ -213,11 +215,15 @@ async fn partitions_come_go_are_emptied_and_rows_move_between_them(major: u16) {
         "INSERT INTO sales_4 VALUES (4, 4)",
         "TRUNCATE sales_4",
         "ALTER TABLE sales DETACH PARTITION sales_3",
-        "INSERT INTO sales_3 VALUES (5, 3)",
+        AFTER_DETACH,
         "DROP TABLE sales_4",
         "DELETE FROM sales",
     ];
-    for statement in statements {
+    // 13 goes on sending it as a change of the table, for as long as the log's connection lives.
+    let sent = statements
+        .iter()
+        .filter(|statement| major > 13 || **statement != AFTER_DETACH);
+    for statement in sent {
         fixture.sql(statement).await;
     }
     let mut found = lines(&read_commits(&mut log, 5).await);

@@ -29,6 +29,9 @@ const UNWANTED: [&str; 8] = [
     "libfile-",
     "libjson-perl",
 ];
+/// The suites that move on and have no security suite beside them.
+const UNSTABLE: &str = "sid";
+const EXPERIMENTAL: &str = "experimental";
 /// Names of the keyring of Debian's archive.
 const KEYRINGS: [&str; 2] = [
     "/usr/share/keyrings/debian-archive-keyring.gpg",
@@ -75,8 +78,17 @@ impl Mirrors {
     }
 
     fn sources(&self, suite: &str) -> String {
-        let mut sources = format!("deb [signed-by={}] {} {suite} main\n", self.keyring, self.main);
-        if let Some(security) = &self.security {
+        let of = |suite: &str| format!("deb [signed-by={}] {} {suite} main\n", self.keyring, self.main);
+        let mut sources = of(suite);
+        if suite == EXPERIMENTAL {
+            // It is no whole suite.
+            sources += &of(UNSTABLE);
+        }
+        if let Some(security) = self
+            .security
+            .as_ref()
+            .filter(|_| ![UNSTABLE, EXPERIMENTAL].contains(&suite))
+        {
             sources += &format!("deb [signed-by={}] {security} {suite}-security main\n", self.keyring);
         }
         sources
@@ -99,6 +111,7 @@ impl Suite {
         }
         cache::write(&dir.join("state/status"), "")?;
         cache::write(&dir.join("sources.list"), mirrors.sources(suite))?;
+        cache::write(&dir.join("preferences"), preferences(suite))?;
         let this = Self { dir };
         this.update()?;
         Ok(this)
@@ -128,7 +141,7 @@ impl Suite {
             ("Dir::Cache", at("cache")),
             ("Dir::Etc::sourcelist", at("sources.list")),
             ("Dir::Etc::sourceparts", at("empty")),
-            ("Dir::Etc::preferences", at("no-preferences")),
+            ("Dir::Etc::preferences", at("preferences")),
             ("Dir::Etc::preferencesparts", at("empty")),
             ("APT::Install-Recommends", "false".into()),
             ("APT::Sandbox::User", "root".into()),
@@ -175,6 +188,17 @@ impl Suite {
             )));
         }
         Ok(files)
+    }
+}
+
+/// What is taken of a suite that stands on another.
+fn preferences(suite: &str) -> String {
+    let pin = |packages: &str, priority: u32| {
+        format!("Package: {packages}\nPin: release n=rc-buggy\nPin-Priority: {priority}\n\n")
+    };
+    match suite {
+        EXPERIMENTAL => pin("*", 1) + &pin("postgresql-* libpq*", 990),
+        _ => String::new(),
     }
 }
 

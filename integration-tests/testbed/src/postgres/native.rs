@@ -23,7 +23,7 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// The major whose packages have the client programs.
-const CLIENTS_MAJOR: u16 = 17;
+const CLIENTS_MAJOR: u16 = 19;
 
 /// A Postgres that runs as a child of this process.
 #[derive(Debug)]

@@ -78,7 +78,11 @@ impl Programs {
         .map_err(|e| Error::during(format!("cannot get postgres {major}"), e))?;
         let said = command::output(Command::new(bin.join("postgres")).arg("--version"))?;
         let version = said.trim().trim_start_matches("postgres (PostgreSQL) ").to_owned();
-        if !version.starts_with(&format!("{major}.")) {
+        // `17.12 (Debian …)`, and before its first release `19rc1`.
+        let digits = version
+            .find(|letter: char| !letter.is_ascii_digit())
+            .unwrap_or(version.len());
+        if version[..digits] != major.to_string() {
             return Err(Error::new(format!("postgres {major} was asked for, {version:?} came")));
         }
         Ok(Self { bin, version })
