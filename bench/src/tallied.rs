@@ -76,6 +76,10 @@ struct TalliedTxn<'a> {
 
 #[async_trait]
 impl Txn for TalliedTxn<'_> {
+    async fn announce(&mut self, topics: &[&str]) -> Result<()> {
+        self.inner.announce(topics).await
+    }
+
     async fn append(&mut self, topic: &str, batch: &RecordBatch) -> Result<()> {
         self.tally.append(&mut self.pending, topic, batch.iter());
         self.inner.append(topic, batch).await

@@ -264,6 +264,12 @@ pub trait Writer: Send {
 /// What commits together.
 #[async_trait]
 pub trait Txn: Send {
+    /// Says which topics records are about to be appended to, so that what has to be known of them is asked for at once and
+    /// not topic by topic. Changes nothing that a reader sees; [`Txn::append`] does without it.
+    async fn announce(&mut self, topics: &[&str]) -> Result<()> {
+        let _ = topics;
+        Ok(())
+    }
     /// Appends records to a topic that exists. Back-pressure: waits while the transport's bounded queue is full.
     async fn append(&mut self, topic: &str, batch: &RecordBatch) -> Result<()>;
     /// Stores the writer's checkpoint.

@@ -69,6 +69,22 @@ const UNPUBLISHED_SHAPES: &str = shapes_of!(
     "c.oid = ANY ($1)"
 );
 
+/// The same for one table as it is now, published or not, all its columns. Parameter: its object id. Whoever knows what was
+/// published otherwise has no need of `pg_publication_tables`, which goes through every table there is to answer for one.
+const PRESENT_SHAPE: &str = shapes_of!(
+    "NULL::text",
+    "pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace",
+    "true",
+    "c.oid = $1"
+);
+
+/// Reads the shape that a table has now.
+pub(crate) async fn read_present_shape(connection: &mut QueryConnection, oid: u32) -> Result<Option<TableShape>> {
+    let what = "reading the catalogue of a table";
+    let rows = connection.query(PRESENT_SHAPE, &[(&oid, Type::OID)], what).await?;
+    Ok(shapes(&rows)?.into_iter().next())
+}
+
 /// Folds the rows of [`shapes_sql`] into tables.
 pub(crate) fn shapes(rows: &[impl CatalogRow]) -> Result<Vec<TableShape>> {
     let mut tables: Vec<TableShape> = Vec::new();
@@ -107,14 +123,10 @@ fn count(number: i32) -> usize {
     usize::try_from(number).unwrap_or_default()
 }
 
-/// Reads the shapes of the published tables, or of one of them.
-pub async fn read_shapes(
-    connection: &mut QueryConnection,
-    publication: &str,
-    table: Option<&TableName>,
-) -> Result<Vec<TableShape>> {
-    let (schema, table) = (table.map(|table| &table.schema), table.map(|table| &table.table));
-    let parameters: [Parameter<'_>; 3] = [(&publication, Type::TEXT), (&schema, Type::TEXT), (&table, Type::TEXT)];
+/// Reads the shapes of the published tables.
+pub async fn read_shapes(connection: &mut QueryConnection, publication: &str) -> Result<Vec<TableShape>> {
+    let none: Option<&str> = None;
+    let parameters: [Parameter<'_>; 3] = [(&publication, Type::TEXT), (&none, Type::TEXT), (&none, Type::TEXT)];
     let what = "reading the catalogue of published tables";
     let sql = shapes_sql(connection.server_version().await?);
     shapes(&connection.query(sql, &parameters, what).await?)
@@ -166,7 +178,7 @@ pub async fn read_selected_shapes(
     settings: &Settings,
     selection: &Selection,
 ) -> Result<Vec<TableShape>> {
-    let mut shapes = read_shapes(connection, &settings.publication.name, None).await?;
+    let mut shapes = read_shapes(connection, &settings.publication.name).await?;
     shapes.retain(|shape| selection.selects(&shape.name));
     if settings.publication.create {
         let published: BTreeSet<u32> = shapes.iter().map(|shape| shape.oid).collect();

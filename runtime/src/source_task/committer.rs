@@ -82,6 +82,8 @@ impl Committer {
 }
 
 async fn append(txn: &mut dyn Txn, parcel: &Parcel, size: &mut Size) -> Result<()> {
+    let topics: Vec<&str> = parcel.batches.iter().map(|(topic, _)| &**topic).collect();
+    txn.announce(&topics).await?;
     for (topic, batch) in &parcel.batches {
         if batch.is_empty() {
             continue;

@@ -15,9 +15,6 @@ use super::capture::Capture;
 use super::cuts::answer;
 use super::{Command, Order};
 
-/// Topics that are made by one request.
-const TOPICS_AT_ONCE: usize = 200;
-
 /// A copy that a person asks for, in words of the database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,6 +50,7 @@ impl<C: SourceConnector> Capture<C> {
     /// Asks for a copy of every captured table that never had one. Large tables are cut first, so that they can be read
     /// by several readers side by side.
     pub(super) async fn request_first_copies(&mut self) -> Result<()> {
+        self.make_all_topics().await?;
         if !self.settings.initial_snapshot {
             return Ok(());
         }
@@ -72,15 +70,22 @@ impl<C: SourceConnector> Capture<C> {
         for table in large {
             self.cut_before_first_copy(table)?;
         }
-        // One by one they would be most of what copies of many small tables cost.
-        let copied: Vec<_> = first.iter().chain(&later).map(|scope| &scope.table).collect();
-        for tables in copied.chunks(TOPICS_AT_ONCE) {
-            self.make_topics(tables.iter().copied()).await?;
-        }
         for input in [Input::FirstCopies(first), Input::Snapshot(later)] {
             self.step(input).await?;
         }
         Ok(())
+    }
+
+    /// Makes the topics of all captured tables at once. One by one, as the first event of each comes, they would be most of
+    /// what the first events of many tables cost.
+    async fn make_all_topics(&mut self) -> Result<()> {
+        let tables: Vec<_> = self
+            .catalog
+            .tables
+            .iter()
+            .map(|table| table.schema.name.clone())
+            .collect();
+        self.make_topics(&tables).await
     }
 
     /// Whether a table's copy may be read where the log began. One that was added later has changed unseen since, and of one

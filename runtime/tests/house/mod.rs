@@ -187,6 +187,10 @@ struct FlakyTxn<'a> {
 
 #[async_trait]
 impl Txn for FlakyTxn<'_> {
+    async fn announce(&mut self, topics: &[&str]) -> Result<()> {
+        self.inner.announce(topics).await
+    }
+
     async fn append(&mut self, topic: &str, batch: &RecordBatch) -> Result<()> {
         strike(&self.plan, Spot::Append)?;
         if strike(&self.plan, Spot::AppendForEver).is_err() {

@@ -17,6 +17,8 @@ pub(super) async fn clause_3_topics_checkpoint_and_group_offsets_commit_together
 
     let mut writer = transport.open_writer(&id).await.unwrap();
     let mut txn = writer.begin().await.unwrap();
+    // The input gets nothing although it is announced, and the last topic gets something although it is not.
+    txn.announce(&[&one, &input]).await.unwrap();
     txn.append(&one, &batch(&[(Some("a"), "1"), (Some("b"), "2"), (Some("c"), "3")]))
         .await
         .unwrap();

@@ -173,9 +173,9 @@ impl Calls {
         self.commit(Some(stored), first_records, &[])
     }
 
-    /// Ends, by an abort, what was left open in partitions of a topic. The transaction must be open and without records.
-    pub(super) fn end_left_open(&self, topic: &str, partitions: &[u32]) -> Result<(), (Error, Phase)> {
-        for partition in partitions {
+    /// Ends, by an abort, what was left open in partitions. The transaction must be open and without records.
+    pub(super) fn end_left_open(&self, places: &[(String, u32)]) -> Result<(), (Error, Phase)> {
+        for (topic, partition) in places {
             let produced = self.producer.produce_empty(topic, *partition);
             produced.map_err(|failure| self.give_up(&failure, &format!("write to topic \"{topic}\"")))?;
         }

@@ -43,6 +43,12 @@ pub(super) struct FirstRecord {
     pub(super) fingerprint: u32,
 }
 
+impl FirstRecord {
+    pub(super) fn place(&self) -> (&str, u32) {
+        (&self.topic, self.partition)
+    }
+}
+
 /// As they stand in the header: per record the name's length in two octets, the name, partition and fingerprint in four
 /// octets each, big-endian.
 pub(super) fn encode(records: &[FirstRecord]) -> Vec<u8> {

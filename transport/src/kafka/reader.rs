@@ -40,13 +40,13 @@ impl KafkaReader {
         group: Option<&GroupId>,
         start: StartAt,
     ) -> Result<Self> {
-        let mut places = Vec::new();
-        for name in names {
-            let partitions = topics.partitions(name).await?;
-            places.extend((0..partitions).map(|partition| (name.clone(), partition)));
-        }
-        places.sort();
-        places.dedup();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let partitions = topics.partitions(&names).await?;
+        // In order and each once, as the names come out of the map.
+        let places: Vec<(String, u32)> = partitions
+            .into_iter()
+            .flat_map(|(name, count)| (0..count).map(move |partition| (name.clone(), partition)))
+            .collect();
         let settings = Arc::clone(&topics.settings);
         let name = group.map_or_else(|| format!("{}-readers", settings.client_id), |group| group.0.clone());
         let consumer = Arc::new(Consumer::new(&settings.consumer(&name)?)?);

@@ -19,6 +19,13 @@ use crate::failure::topic_not_found;
 
 /// Topics that are looked up each by its name; for more of them the cluster is asked for all that it has.
 const ASKED_ONE_BY_ONE_MAX: usize = 16;
+/// Topics that one request makes: a controller refuses requests of more than some thousand records, of which each topic has
+/// some, and one for each partition.
+const MADE_AT_ONCE_MAX: usize = 200;
+/// How often it is looked whether new topics are led: a few, and many, which take the brokers longer and of which each look
+/// is a long answer.
+const LED_LOOK: Duration = Duration::from_millis(20);
+const MANY_LED_LOOK: Duration = Duration::from_millis(200);
 /// What else goes into a record's batch besides its bytes, at most.
 const BATCH_OVERHEAD_BYTES: u32 = 4_096;
 /// The brokers' default of `max.message.bytes`.
@@ -71,20 +78,17 @@ impl Topics {
         error(failure, doing, &self.settings)
     }
 
-    /// How many partitions a topic has.
-    pub(super) async fn partitions(&self, topic: &str) -> Result<u32> {
-        let (this, name) = (self.clone(), topic.to_owned());
-        let found = blocking(move || this.consumer.topics(Some(&name), this.limit())).await?;
-        match found {
-            Ok(found) => found
-                .get(topic)
-                .map(|found| found.0)
-                .ok_or_else(|| topic_not_found(topic)),
-            Err(failure) if matches!(failure.code, Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
-                Err(topic_not_found(topic))
-            }
-            Err(failure) => Err(self.failed(&failure, &format!("look up topic \"{topic}\""))),
-        }
+    /// How many partitions each of these topics has.
+    pub(super) async fn partitions(&self, topics: &[&str]) -> Result<BTreeMap<String, u32>> {
+        let names: Vec<String> = topics.iter().map(|topic| (*topic).to_owned()).collect();
+        let (this, asked) = (self.clone(), names.clone());
+        let found = blocking(move || this.look_up(&asked)).await?;
+        let found = found.map_err(|failure| self.failed(&failure, "look up topics"))?;
+        let count = |name: String| match found.get(&name) {
+            Some((partitions, _)) => Ok((name, *partitions)),
+            None => Err(topic_not_found(&name)),
+        };
+        names.into_iter().map(count).collect()
     }
 
     /// All topics but Kafka's and Highwater's own, with what a reader of committed records finds in them.
@@ -125,7 +129,10 @@ impl Topics {
         if missing.is_empty() {
             return Ok(());
         }
-        self.make(&missing).await?;
+        // The brokers make those of one request while the next is under way.
+        for some in missing.chunks(MADE_AT_ONCE_MAX) {
+            self.make(some).await?;
+        }
         let names = missing.iter().map(|spec| spec.name.clone()).collect();
         self.wait_until_led(names).await
     }
@@ -215,6 +222,10 @@ impl Topics {
 
     async fn wait_until_led(&self, names: Vec<String>) -> Result<()> {
         let this = self.clone();
+        let look = match names.len() > ASKED_ONE_BY_ONE_MAX {
+            true => MANY_LED_LOOK,
+            false => LED_LOOK,
+        };
         let waited = blocking(move || {
             let deadline = Instant::now() + this.limit();
             loop {
@@ -225,7 +236,7 @@ impl Topics {
                 if Instant::now() > deadline {
                     return Err(Failure::of_code(Code::LeaderNotAvailable));
                 }
-                std::thread::sleep(Duration::from_millis(20));
+                std::thread::sleep(look);
             }
         });
         waited

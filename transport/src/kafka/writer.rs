@@ -58,7 +58,8 @@ impl KafkaWriter {
     pub(super) async fn open(topics: Topics, id: WriterId) -> Result<Self> {
         let settings = Arc::clone(&topics.settings);
         topics.ensure(&[checkpoints::topic(&settings)]).await?;
-        let partitions = topics.partitions(&settings.checkpoint_topic).await?;
+        let partitions = topics.partitions(&[&settings.checkpoint_topic]).await?;
+        let partitions = partitions.into_values().sum();
         let config = settings.producer(&format!("{}.{}", settings.client_id, id.0))?;
         let producer = Arc::new(Producer::new(&config, settings.batch_bytes)?);
         producer.learn(&settings.checkpoint_topic, partitions)?;
@@ -126,45 +127,46 @@ impl KafkaWriter {
         blocking(move || checkpoints::read(&calls.settings, &calls.id)).await?
     }
 
-    /// Makes a topic known, and ends what was left open there; see [`super::left_open`].
-    async fn settle(&mut self, topic: &str) -> Result<()> {
-        let partitions = self.topics.partitions(topic).await?;
-        if !self.producer.knows(topic) {
-            self.producer.learn(topic, partitions)?;
+    /// Makes topics known, and ends what was left open there; see [`super::left_open`].
+    async fn settle(&mut self, topics: &[&str]) -> Result<()> {
+        let partitions = self.topics.partitions(topics).await?;
+        for (topic, partitions) in &partitions {
+            if !self.producer.knows(topic) {
+                self.producer.learn(topic, *partitions)?;
+            }
         }
         if self.last.is_none() {
             self.look_back().await?;
         }
         if let Some(last) = self.last.as_ref().filter(|last| last.names_first_records) {
-            let places = (0..partitions).map(|partition| (topic.to_owned(), partition)).collect();
-            let topics = self.topics.clone();
+            let places = partitions
+                .iter()
+                .flat_map(|(topic, count)| (0..*count).map(|partition| (topic.clone(), partition)));
+            let (places, topics) = (places.collect(), self.topics.clone());
             let open = blocking(move || topics.open_transactions().among(places)).await??;
-            let is_carried = |partition: u32| {
-                let is_there = |one: &FirstRecord| (one.topic.as_str(), one.partition) == (topic, partition);
-                last.carried.iter().any(is_there)
-            };
-            let open = open.into_keys().map(|(_, partition)| partition);
-            let left: Vec<u32> = open.filter(|partition| !is_carried(*partition)).collect();
+            let carried: HashSet<(&str, u32)> = last.carried.iter().map(FirstRecord::place).collect();
+            let open = open.into_keys();
+            let left: Vec<_> = open
+                .filter(|(topic, partition)| !carried.contains(&(topic.as_str(), *partition)))
+                .collect();
             if !left.is_empty() {
-                self.end_left_open(topic, left).await?;
+                self.end_left_open(left).await?;
             }
         }
-        self.settled.insert(topic.to_owned());
+        self.settled.extend(partitions.into_keys());
         Ok(())
     }
 
-    async fn end_left_open(&mut self, topic: &str, partitions: Vec<u32>) -> Result<()> {
+    /// Ends what was left open in these partitions, which are in the order of their topics.
+    async fn end_left_open(&mut self, places: Vec<(String, u32)>) -> Result<()> {
         if !self.producer.first_records().is_empty() {
-            self.topics.unsettled().insert((self.id.clone(), topic.to_owned()));
-            return Err(must_be_ended_first(topic));
+            let unsettled = places.iter().map(|(topic, _)| (self.id.clone(), topic.clone()));
+            self.topics.unsettled().extend(unsettled);
+            let first = places.first().map_or("", |(topic, _)| topic);
+            return Err(must_be_ended_first(first));
         }
-        tracing::warn!(
-            topic,
-            ?partitions,
-            "transactions are open that nobody ends; they are aborted"
-        );
-        let name = topic.to_owned();
-        self.end(move |calls| calls.end_left_open(&name, &partitions)).await?;
+        tracing::warn!(?places, "transactions are open that nobody ends; they are aborted");
+        self.end(move |calls| calls.end_left_open(&places)).await?;
         self.begin_open()
     }
 
@@ -235,8 +237,9 @@ impl Writer for KafkaWriter {
             let ours = unsettled.extract_if(|(id, _)| *id == self.id);
             ours.map(|(_, topic)| topic).collect()
         };
-        for topic in unsettled {
-            self.settle(&topic).await?;
+        if !unsettled.is_empty() {
+            let unsettled: Vec<&str> = unsettled.iter().map(String::as_str).collect();
+            self.settle(&unsettled).await?;
         }
         Ok(Box::new(KafkaTxn {
             writer: self,
@@ -280,11 +283,25 @@ struct KafkaTxn<'a> {
 
 #[async_trait]
 impl Txn for KafkaTxn<'_> {
+    async fn announce(&mut self, topics: &[&str]) -> Result<()> {
+        self.writer.check()?;
+        let settled = &self.writer.settled;
+        let new: Vec<&str> = topics
+            .iter()
+            .copied()
+            .filter(|topic| !settled.contains(*topic))
+            .collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.writer.settle(&new).await
+    }
+
     /// A transaction whose append failed or was dropped half-way is only good for aborting.
     async fn append(&mut self, topic: &str, batch: &RecordBatch) -> Result<()> {
         self.writer.check()?;
         if !self.writer.settled.contains(topic) {
-            self.writer.settle(topic).await?;
+            self.writer.settle(&[topic]).await?;
         }
         let (mut from, mut standstill) = (Place::default(), 0);
         loop {

@@ -149,7 +149,7 @@ impl PgLogReader {
         let tell_at = now + Duration::from_millis(settings.heartbeat.interval_ms);
         Self {
             stream,
-            lookup: RelationLookup::new(catalog, settings.publication.name.clone(), settings.values.clone()),
+            lookup: RelationLookup::new(catalog, settings.values.clone()),
             server_end,
             spill: SpillFiles::new(&settings.spill),
             settings,
