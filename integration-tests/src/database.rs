@@ -78,23 +78,30 @@ impl Database {
         text(&self.connect().await, sql).await
     }
 
+    /// Waits until a question is answered with true.
+    ///
+    /// # Panics
+    /// When that takes longer than `limit`.
+    pub async fn until(&self, question: &str, limit: Duration) {
+        let client = self.connect().await;
+        wait::until(limit, question, || async {
+            Ok((text(&client, question).await == "t").then_some(()))
+        })
+        .await
+        .unwrap_or_else(|error| panic!("{error}"));
+    }
+
     /// Waits until the slot's consumer has acknowledged everything that is committed now.
     ///
     /// # Panics
     /// When that takes longer than `limit`.
     pub async fn acknowledged(&self, slot: &str, limit: Duration) {
-        let client = self.connect().await;
         // A standby's slot can be acknowledged as far as the standby has replayed.
         let end = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END::text";
-        let now = text(&client, end).await;
+        let now = self.text(end).await;
         let question =
             format!("SELECT confirmed_flush_lsn >= '{now}' FROM pg_replication_slots WHERE slot_name = '{slot}'");
-        let what = format!("the acknowledgement of {now} by slot {slot}");
-        wait::until(limit, &what, || async {
-            Ok((text(&client, &question).await == "t").then_some(()))
-        })
-        .await
-        .unwrap_or_else(|error| panic!("{error}"));
+        self.until(&question, limit).await;
     }
 
     /// Waits until no process consumes the slot any more.
@@ -102,13 +109,9 @@ impl Database {
     /// # Panics
     /// When that takes longer than `limit`.
     pub async fn slot_is_free(&self, slot: &str, limit: Duration) {
-        let client = self.connect().await;
-        let question = format!("SELECT active FROM pg_replication_slots WHERE slot_name = '{slot}'");
-        wait::until(limit, &format!("the end of the use of slot {slot}"), || async {
-            Ok((text(&client, &question).await != "t").then_some(()))
-        })
-        .await
-        .unwrap_or_else(|error| panic!("{error}"));
+        let question =
+            format!("SELECT NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '{slot}' AND active)");
+        self.until(&question, limit).await;
     }
 }
 

@@ -221,11 +221,17 @@ impl PostgresConnector {
             version,
         };
         let stream = replication.start(&command).await?;
-        let (selection, start) = (self.selection.clone(), LogStart { point, lineage, xids });
-        Ok(PgLogReader::new(stream, catalog, settings, selection, start, run)
-            .await
-            .of_standby(in_recovery)
-            .holding(holds))
+        let (selection, start) = (
+            self.selection.clone(),
+            LogStart {
+                point,
+                lineage,
+                xids,
+                in_recovery,
+            },
+        );
+        let log = PgLogReader::new(stream, catalog, settings, selection, start, run).await;
+        Ok(log.holding(holds))
     }
 }
 
@@ -291,15 +297,18 @@ impl SourceConnector for PostgresConnector {
 
     async fn open_chunks(&self) -> Result<PgChunkReader> {
         let captured = self.captured().await?;
-        Ok(
-            PgChunkReader::new(captured.settings, self.selection.clone(), self.start_snapshot.clone())
-                .of_standby(captured.in_recovery),
-        )
+        let (selection, start) = (self.selection.clone(), self.start_snapshot.clone());
+        Ok(PgChunkReader::new(
+            captured.settings,
+            selection,
+            start,
+            captured.in_recovery,
+        ))
     }
 
     async fn open_watermarks(&self, run: RunId) -> Result<PgWatermarkWriter> {
         let captured = self.captured().await?;
-        Ok(PgWatermarkWriter::new(captured.settings, run).of_standby(captured.in_recovery))
+        Ok(PgWatermarkWriter::new(captured.settings, run, captured.in_recovery))
     }
 
     async fn add_tables(&self, tables: &[TableName]) -> Result<()> {

@@ -20,7 +20,7 @@
 //! *Not promised*: that it lasts. Its sessions can be ended by an administrator or with the server. When a reader cannot
 //! take it up any more, it is lost as a whole, and what is left of the copies is read between marks.
 
-use crate::chunk_reader::open_session;
+use crate::chunk_reader::{BEGIN, open_session};
 use crate::connection::Connection;
 use crate::failure::sqlstate;
 use crate::position::PgPosition;
@@ -191,10 +191,7 @@ async fn import(connection: &mut Connection, name: &str, what: &str) -> Result<(
     connection
         .batch(without_limits(connection.server_version()), what)
         .await?;
-    let begin = format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
-        quote_literal(name)
-    );
+    let begin = format!("{BEGIN}; SET TRANSACTION SNAPSHOT {}", quote_literal(name));
     connection.batch(&begin, what).await.map(|_| ())
 }
 

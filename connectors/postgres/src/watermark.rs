@@ -42,22 +42,15 @@ pub struct PgWatermarkWriter {
 }
 
 impl PgWatermarkWriter {
-    /// A writer for `run`.
-    pub fn new(settings: Arc<Settings>, run: RunId) -> Self {
+    /// A writer for `run`; `in_recovery` where the server is a standby.
+    pub fn new(settings: Arc<Settings>, run: RunId, in_recovery: bool) -> Self {
         let slot = settings.slot.name.clone();
         Self {
             connection: QueryConnection::new(settings, "highwater marks", SET_UP),
             slot,
             run,
-            in_recovery: false,
+            in_recovery,
         }
-    }
-
-    /// The same for a standby.
-    #[must_use]
-    pub(crate) fn of_standby(mut self, in_recovery: bool) -> Self {
-        self.in_recovery = in_recovery;
-        self
     }
 
     /// Where a mark stands on a standby, once that has replayed up to there.

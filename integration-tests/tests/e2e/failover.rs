@@ -12,16 +12,6 @@ use serde_json::json;
 
 use crate::scene::{LIMIT, Scene, small_load};
 
-/// Waits until a query of the server says `t`.
-async fn until(database: &Database, question: &str) {
-    let client = database.connect().await;
-    wait::until(LIMIT, question, || async {
-        Ok((text(&client, question).await == "t").then_some(()))
-    })
-    .await
-    .unwrap_or_else(|error| panic!("{error}"));
-}
-
 fn address(server: &Postgres) -> String {
     format!("127.0.0.1:{}", server.port())
 }
@@ -34,7 +24,7 @@ async fn wait_for(primary: &Postgres, standby: &Postgres, settings: &[&str]) {
     }
     database.run("SELECT pg_reload_conf()").await;
     let waits = format!("SELECT sync_state = 'sync' FROM pg_stat_replication WHERE application_name = '{name}'");
-    until(&database, &waits).await;
+    database.until(&waits, LIMIT).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -71,7 +61,7 @@ async fn a_promotion_under_writes_loses_and_repeats_nothing() {
     let kept = format!(
         "SELECT count(*) = 1 FROM pg_replication_slots WHERE slot_name = '{slot}' AND synced AND NOT temporary"
     );
-    until(&Database::on(&standby), &kept).await;
+    Database::on(&standby).until(&kept, LIMIT).await;
     workload.wrote(300).await;
 
     primary.kill9().await.unwrap();
@@ -115,7 +105,7 @@ async fn a_standby_is_copied_and_read_under_writes_and_through_its_promotion() {
         "SELECT count(*) = {} FROM pg_publication_tables WHERE pubname = '{name}'",
         tables.len()
     );
-    until(&scene.database, &made).await;
+    scene.database.until(&made, LIMIT).await;
     workload.write();
     let mut process = scene.run();
     // A slot on a standby begins where the primary tells which transactions run; by itself it does so every 15 s.

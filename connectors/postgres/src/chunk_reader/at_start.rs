@@ -35,11 +35,12 @@ use tokio_postgres::types::Type;
 const SAVEPOINT: &str = "SAVEPOINT chunk";
 const LET_GO: &str = "ROLLBACK TO SAVEPOINT chunk; RELEASE SAVEPOINT chunk";
 
-/// Whether the rows lie where they lay, the numbers of the columns in the snapshot, and the clock. Parameters: the table,
+/// Whether the rows lie where they lay (of a partitioned table those of its partitions), the numbers of the columns in the snapshot, and the clock. Parameters: the table,
 /// names of its columns.
 const THEN: &str = "\
     WITH RECURSIVE tree(relid) AS (SELECT $1::oid UNION \
-         SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.relid) \
+         SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.relid \
+           JOIN pg_catalog.pg_class p ON p.oid = tree.relid WHERE p.relkind = 'p') \
     SELECT (SELECT pg_catalog.bool_and(pg_catalog.pg_relation_filenode(c.oid) IS NOT DISTINCT FROM \
                                        nullif(c.relfilenode, 0::oid)) \
               FROM pg_catalog.pg_class c JOIN tree ON c.oid = tree.relid), \
@@ -129,11 +130,11 @@ async fn unchanged(connection: &mut Connection, shape: &TableShape, is_locked: b
 
 /// Whether the columns that have these names now are those of the snapshot.
 fn is_same(shape: &TableShape, numbers: &[i16], now: &[FieldDescription]) -> bool {
-    let columns = shape.columns.iter().zip(numbers).zip(now);
-    let same = columns.fold(true, |same, ((column, number), now)| {
+    let mut columns = shape.columns.iter().zip(numbers).zip(now);
+    let same = columns.all(|((column, number), now)| {
         // Of a domain the server tells the type beneath it.
         let is_type = now.type_oid == column.type_oid || !are_built_in(&[column.type_oid].into());
-        same && is_type && now.table_oid == shape.oid && i32::from(now.column) == i32::from(*number)
+        is_type && now.table_oid == shape.oid && i32::from(now.column) == i32::from(*number)
     });
     same && numbers.len() == shape.columns.len() && now.len() == shape.columns.len()
 }

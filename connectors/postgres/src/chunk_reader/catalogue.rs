@@ -144,6 +144,12 @@ pub(super) fn parse_view(row: &impl CatalogRow) -> Result<View> {
     })
 }
 
+/// A snapshot as the server writes it.
+pub(super) fn snapshot_text(snapshot: &TransactionSnapshot) -> String {
+    let in_progress: Vec<String> = snapshot.in_progress.iter().map(u64::to_string).collect();
+    format!("{}:{}:{}", snapshot.xmin, snapshot.xmax, in_progress.join(","))
+}
+
 /// `xmin:xmax:xip,xip,...`, all of 64 bits and ascending.
 pub(super) fn parse_snapshot(text: &str) -> Option<TransactionSnapshot> {
     let mut parts = text.split(':');
@@ -167,6 +173,7 @@ mod tests {
     #[test]
     fn snapshots_are_read_as_the_server_writes_them() {
         let parsed = parse_snapshot("731:740:731,735").unwrap();
+        assert_eq!(snapshot_text(&parsed), "731:740:731,735");
         assert_eq!(
             (parsed.xmin, parsed.xmax, parsed.in_progress),
             (731, 740, vec![731, 735])

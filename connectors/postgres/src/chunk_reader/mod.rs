@@ -52,7 +52,7 @@ use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
 /// What opens the transaction of a chunk, or of a look at a table.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// Rows fetched at first from a table whose rows' size is not known yet.
 const FIRST_FETCH_ROWS: u32 = 256;
 /// The most parts that a table is split into.
@@ -103,24 +103,24 @@ struct Fetched {
 
 impl PgChunkReader {
     /// A reader that connects when it first reads; `start` has the snapshot where the log began, if there is one.
-    pub fn new(settings: Arc<Settings>, selection: Arc<Selection>, start: Arc<StartSnapshotCell>) -> Self {
+    ///
+    /// On a standby (`in_recovery`) what is visible changes in the order of its log and as far as that was replayed, so marks
+    /// alone prove what a read saw; its snapshots list no transaction in progress.
+    pub fn new(
+        settings: Arc<Settings>,
+        selection: Arc<Selection>,
+        start: Arc<StartSnapshotCell>,
+        in_recovery: bool,
+    ) -> Self {
         Self {
             settings,
             selection,
-            in_recovery: false,
+            in_recovery,
             start,
             idle: None,
             types: BTreeMap::new(),
             row_bytes: HashMap::new(),
         }
-    }
-
-    /// The same for a standby. What is visible there changes in the order of its log and as far as that was replayed, so marks
-    /// alone prove what a read saw; its snapshots list no transaction in progress.
-    #[must_use]
-    pub(crate) fn of_standby(mut self, in_recovery: bool) -> Self {
-        self.in_recovery = in_recovery;
-        self
     }
 
     async fn open(&self) -> Result<Connection> {

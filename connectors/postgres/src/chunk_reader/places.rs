@@ -20,9 +20,9 @@
 //! and where the log leaves rows out by origin, nothing is left out here, and rows that came into being during the copy may
 //! come twice.
 
-use super::catalogue::{parse_snapshot, query};
+use super::catalogue::{parse_snapshot, query, snapshot_text};
 use super::select::{self, parenthesised};
-use super::{Bounds, PgChunkReader, Seen};
+use super::{Bounds, Fetched, PgChunkReader, Seen, chunk_rows};
 use crate::catalog_row::{CatalogRow, only_row};
 use crate::connection::Connection;
 use crate::position::PgPosition;
@@ -70,8 +70,7 @@ struct Place {
 
 impl Place {
     fn key(&self) -> Key {
-        let in_progress: Vec<String> = self.seen.in_progress.iter().map(u64::to_string).collect();
-        let seen = format!("{}:{}:{}", self.seen.xmin, self.seen.xmax, in_progress.join(","));
+        let seen = snapshot_text(&self.seen);
         let numbers = [self.block.to_be_bytes(), self.end.to_be_bytes()];
         Key::from_columns(&[
             Some(self.files.as_bytes()),
@@ -139,7 +138,7 @@ impl PgChunkReader {
         let last = through.as_ref().map_or(origin.end, |place| place.block);
         let range_scans = connection.server_version().scans_block_ranges();
         let to = last.min(from.saturating_add(files.blocks_for(request, range_scans)));
-        let mut rows = Vec::new();
+        let mut fetched = Fetched::default();
         // Nothing is read by places that mean nothing: the engine learns of it by the place that comes back.
         if !moved && from < to {
             let mut conditions = vec![block_range(from, to, range_scans)];
@@ -150,18 +149,13 @@ impl PgChunkReader {
                 rows_max: i32::MAX as u32,
                 bytes_max: u64::MAX,
             };
-            rows = self.fetch(connection, &select, bounds, Some(64), what).await?.rows;
+            fetched = self.fetch(connection, &select, bounds, Some(64), what).await?;
         }
         connection.batch("COMMIT", what).await?;
         Ok(ChunkRows {
             last_key: Some(Place { block: to, ..origin }.key()),
             exhausted: !moved && to >= last,
-            schema: seen.schema,
-            rows,
-            versions: None,
-            view: seen.view,
-            read_time_us: seen.time_us,
-            took_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            ..chunk_rows(seen.schema, fetched, seen.view, seen.time_us, began)
         })
     }
 
@@ -182,15 +176,8 @@ impl PgChunkReader {
     /// The condition that a row version was there when the copy began, where ids of transactions can say so.
     fn came_before(&self, seen: &TransactionSnapshot) -> Option<String> {
         let comparable = seen.xmax <= u64::from(u32::MAX) && self.settings.origin == OriginFilter::Any;
-        let in_progress: Vec<String> = seen.in_progress.iter().map(u64::to_string).collect();
-        comparable.then(|| {
-            format!(
-                "pg_catalog.pg_visible_in_snapshot(xmin::text::xid8, '{}:{}:{}')",
-                seen.xmin,
-                seen.xmax,
-                in_progress.join(",")
-            )
-        })
+        let seen = snapshot_text(seen);
+        comparable.then(|| format!("pg_catalog.pg_visible_in_snapshot(xmin::text::xid8, '{seen}')"))
     }
 }
 

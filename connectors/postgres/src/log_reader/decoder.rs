@@ -17,8 +17,10 @@ use crate::protocol::pgoutput::{self, PgOutput, Relation};
 use crate::protocol::replication::{Keepalive, StreamMessage, XLogData, parse_stream_message};
 use crate::protocol::{Lsn, ProtocolError};
 use crate::selection::Selection;
-use highwater_core::change::{ChangeOrigin, LogItem};
+use highwater_core::change::{Capture, Change, ChangeOrigin, ChangeVersion, LogItem, Op};
+use highwater_core::image::RowImage;
 use highwater_core::position::{InsideTransaction, ResumePoint, RunId, TransactionId};
+use highwater_core::schema::TableSchema;
 use highwater_core::{Error, ErrorKind};
 use std::ops::Range;
 use std::sync::Arc;
@@ -59,6 +61,34 @@ pub(super) struct OpenTransaction {
     pub(super) skip: Option<InsideTransaction<PgPosition>>,
     /// An earlier run delivered all of it.
     pub(super) delivered_before: bool,
+}
+
+impl OpenTransaction {
+    /// The change of it that was just counted.
+    #[inline]
+    pub(super) fn change(
+        &self,
+        schema: &Arc<TableSchema>,
+        op: Op,
+        lsn: Lsn,
+        before: Option<RowImage>,
+        after: Option<RowImage>,
+    ) -> Change<PgPosition> {
+        Change {
+            schema: schema.clone(),
+            op,
+            before,
+            after,
+            position: PgPosition(lsn),
+            commit: self.commit,
+            transaction: self.id,
+            ordinal: self.ordinal,
+            source_time_us: self.time_us,
+            version: ChangeVersion::InOrder,
+            capture: Capture::Log,
+            origin: self.origin.clone(),
+        }
+    }
 }
 
 /// What the messages that come now belong to, beside the transactions that come whole.

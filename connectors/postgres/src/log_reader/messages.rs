@@ -18,7 +18,7 @@ use crate::protocol::replication::POSTGRES_EPOCH_UNIX_US;
 use crate::stream_settings::MessageSettings;
 use crate::values::text::{Bytea, Text};
 use crate::watermark::MARK_PREFIX;
-use highwater_core::change::{Capture, Change, ChangeVersion, LogItem, Op};
+use highwater_core::change::{LogItem, Op};
 use highwater_core::image::RowImage;
 use highwater_core::position::InsideTransaction;
 use highwater_core::schema::TableSchema;
@@ -63,23 +63,9 @@ impl Decoder {
         if !std::mem::replace(&mut self.messages.told, true) {
             items.push(LogItem::Schema(self.messages.schema.clone()));
         }
-        items.push(LogItem::Change(Change {
-            schema: self.messages.schema.clone(),
-            op: Op::Message,
-            before: None,
-            after: Some(RowImage::from_values(&[
-                Some(message.prefix.as_bytes()),
-                Some(message.content),
-            ])),
-            position: PgPosition(message.lsn),
-            commit: transaction.commit,
-            transaction: transaction.id,
-            ordinal: transaction.ordinal,
-            source_time_us: transaction.time_us,
-            version: ChangeVersion::InOrder,
-            capture: Capture::Log,
-            origin: transaction.origin.clone(),
-        }));
+        let content = RowImage::from_values(&[Some(message.prefix.as_bytes()), Some(message.content)]);
+        let change = transaction.change(&self.messages.schema, Op::Message, message.lsn, None, Some(content));
+        items.push(LogItem::Change(change));
     }
 
     /// A message that belongs to no transaction. Its time is that of its being sent: the log has none of its own.

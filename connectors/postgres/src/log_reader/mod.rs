@@ -127,6 +127,8 @@ pub(crate) struct LogStart {
     /// Of the server that it is read from.
     pub(crate) lineage: PgLineage,
     pub(crate) xids: XidEpoch,
+    /// The server is a standby.
+    pub(crate) in_recovery: bool,
 }
 
 impl PgLogReader {
@@ -139,7 +141,12 @@ impl PgLogReader {
         start: LogStart,
         run: RunId,
     ) -> Self {
-        let LogStart { point, lineage, xids } = start;
+        let LogStart {
+            point,
+            lineage,
+            xids,
+            in_recovery,
+        } = start;
         let now = Instant::now();
         let mut server_end = ServerEnd::watch(settings.clone(), selection.clone(), lineage.partitions_unseen_since);
         server_end.load_known().await;
@@ -159,7 +166,7 @@ impl PgLogReader {
             replay: None,
             start: position,
             lineage,
-            in_recovery: false,
+            in_recovery,
             ask_at: now,
             asked: None,
             status_due: false,
@@ -167,13 +174,6 @@ impl PgLogReader {
             tell_at,
             snapshot: None,
         }
-    }
-
-    /// The same for a standby.
-    #[must_use]
-    pub(crate) fn of_standby(mut self, in_recovery: bool) -> Self {
-        self.in_recovery = in_recovery;
-        self
     }
 
     /// A standby that was promoted goes on sending, but of another timeline, and is another server for marks and chunks: the

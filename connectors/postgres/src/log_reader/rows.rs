@@ -10,7 +10,7 @@ use crate::protocol::pgoutput::{LogicalMessage, PgOutput, Relation};
 use crate::protocol::{Lsn, ProtocolError};
 use crate::watermark::{MARK_PREFIX, Mark, decode_mark};
 use bytes::Bytes;
-use highwater_core::change::{Capture, Change, ChangeVersion, LogItem, Op};
+use highwater_core::change::{LogItem, Op};
 use highwater_core::image::RowImage;
 use highwater_core::position::{InsideTransaction, TransactionId};
 use highwater_core::{Error, ErrorKind};
@@ -120,20 +120,8 @@ impl Decoder {
             self.again_after(announced);
             return Ok(());
         }
-        items.push(LogItem::Change(Change {
-            schema: captured.schema.clone(),
-            op,
-            before,
-            after,
-            position: PgPosition(lsn),
-            commit: transaction.commit,
-            transaction: transaction.id,
-            ordinal: transaction.ordinal,
-            source_time_us: transaction.time_us,
-            version: ChangeVersion::InOrder,
-            capture: Capture::Log,
-            origin: transaction.origin.clone(),
-        }));
+        let change = transaction.change(&captured.schema, op, lsn, before, after);
+        items.push(LogItem::Change(change));
         Ok(())
     }
 }

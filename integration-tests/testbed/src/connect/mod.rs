@@ -72,7 +72,7 @@ impl Connect {
         let mut options = options.clone();
         options.insert("connector.class".to_owned(), CONNECTOR.to_owned());
         options.insert("tasks.max".to_owned(), "1".to_owned());
-        let body = format!("{{{}}}", members(&options));
+        let body = serde_json::to_string(&options).map_err(|e| Error::during("writing a connector's options", e))?;
         let path = format!("/connectors/{name}/config");
         let answer = http::request(self.port.number(), "PUT", &path, &body).await?;
         match answer.status {
@@ -150,36 +150,9 @@ fn worker_properties(brokers: &str, port: u16, dir: &Path, plugins: &Path) -> St
     )
 }
 
-/// The members of a JSON object of strings.
-fn members(options: &BTreeMap<String, String>) -> String {
-    let member = |(name, value): (&String, &String)| format!("{}:{}", quoted(name), quoted(value));
-    options.iter().map(member).collect::<Vec<_>>().join(",")
-}
-
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => quoted.extend(['\\', character]),
-            control if control.is_control() => quoted += &format!("\\u{:04x}", control as u32),
-            other => quoted.push(other),
-        }
-    }
-    quoted + "\""
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn options_are_json_whatever_stands_in_them() {
-        let options = BTreeMap::from([
-            ("a".to_owned(), "1".to_owned()),
-            ("b".to_owned(), "say \"\\\n".to_owned()),
-        ]);
-        assert_eq!(members(&options), r#""a":"1","b":"say \"\\\u000a""#);
-    }
 
     #[test]
     fn the_worker_listens_on_this_machine_only() {
