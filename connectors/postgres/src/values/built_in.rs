@@ -8,10 +8,10 @@ use highwater_core::value::{TimeUnit, ValueType};
 use std::sync::Arc;
 
 /// The object ids of the built-in base types that are carried.
-pub const CARRIED_OIDS: [u32; 63] = [
+pub const CARRIED_OIDS: [u32; 64] = [
     16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 114, 142, 600, 601, 602, 603, 604, 628, 650, 700, 701,
     718, 774, 790, 829, 869, 1042, 1043, 1082, 1083, 1114, 1184, 1186, 1266, 1560, 1562, 1700, 1790, 2202, 2203, 2204,
-    2205, 2206, 2950, 2970, 3220, 3614, 3615, 3734, 3769, 3802, 4072, 4089, 4096, 4191, 5038, 5069, 8326,
+    2205, 2206, 2950, 2970, 3220, 3614, 3615, 3734, 3769, 3802, 4072, 4089, 4096, 4191, 5038, 5069, 6437, 6490,
 ];
 
 /// Types of the server's own catalogues and indices: `pg_node_tree`, `pg_ndistinct`, `pg_dependencies`, `gtsvector`,
@@ -37,7 +37,7 @@ pub(super) fn resolve(oid: u32, type_modifier: i32, forms: &ValueForms) -> Resul
         22 => list(carried(ValueType::Int16, scalar::Int2), 21, 0),
         23 => carried(ValueType::Int32, scalar::Int4),
         // `oid`, the `reg…` types, which are object ids, `xid` and `cid`.
-        24 | 26 | 28 | 29 | 2202..=2206 | 3734 | 3769 | 4089 | 4096 | 4191 | 8326 => {
+        24 | 26 | 28 | 29 | 2202..=2206 | 3734 | 3769 | 4089 | 4096 | 4191 | 6490 => {
             carried(ValueType::Int64, scalar::Oid)
         }
         30 => list(carried(ValueType::Int64, scalar::Oid), 26, 0),
@@ -93,7 +93,7 @@ pub(super) fn server_text(oid: u32) -> Result<Arc<dyn ServerText>, Refused> {
         21 => as_decoded(scalar::Int2),
         22 => Arc::new(nested::Vector(as_decoded(scalar::Int2))),
         23 => as_decoded(scalar::Int4),
-        24 | 26 | 28 | 29 | 2202..=2206 | 3734 | 3769 | 4089 | 4096 | 4191 | 8326 => as_decoded(scalar::Oid),
+        24 | 26 | 28 | 29 | 2202..=2206 | 3734 | 3769 | 4089 | 4096 | 4191 | 6490 => as_decoded(scalar::Oid),
         27 => by("tid", system::tid),
         30 => Arc::new(nested::Vector(as_decoded(scalar::Oid))),
         600 => by("point", geometric::point),
@@ -124,6 +124,7 @@ pub(super) fn server_text(oid: u32) -> Result<Arc<dyn ServerText>, Refused> {
         3615 => by("tsquery", search::query),
         3802 | 4072 => as_decoded(text::VersionedText),
         5069 => by("xid8", number::unsigned),
+        6437 => by("oid8", number::unsigned),
         oid if is_internal(oid) => return Err(Refused::new("the type is internal to the server")),
         _ => return Err(Refused::new("the type is not known to this release")),
     })

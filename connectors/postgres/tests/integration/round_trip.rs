@@ -390,6 +390,9 @@ async fn compare_texts(scene: &Scene) {
         // Money's text has the sign of the server's locale.
         let shown = if *of == "money" {
             format!("c{at}::numeric::text")
+        } else if *of == "pg_lsn" {
+            // From 19 on the server fills up the second half with zeros.
+            format!("regexp_replace(c{at}::text, '/0+(?=.)', '/')")
         } else {
             format!("format('%s', c{at})")
         };

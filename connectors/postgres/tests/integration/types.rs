@@ -158,6 +158,8 @@ const VALUES: &[(&str, &str, &str)] = &[
     ("tsquery", "'a:*A & !(b | c) <2> d'", "'a':*A & !( 'b' | 'c' ) <2> 'd'"),
     ("pg_lsn", "'16/b374d848'", "16/B374D848"),
     ("xid8", "'18446744073709551615'", "18446744073709551615"),
+    ("oid8", "'18446744073709551615'", "18446744073709551615"),
+    ("regdatabase", "'template1'", "1"),
     ("xid", "'4294967295'", "4294967295"),
     ("cid", "'7'", "7"),
     ("tid", "'(42,7)'", "(42,7)"),
@@ -187,6 +189,7 @@ fn values_of(major: u16) -> Vec<&'static (&'static str, &'static str, &'static s
     let since = |of: &str| match of {
         "numeric(5,-2)" | "numeric(2,5)" => 15,
         _ if of.contains("multirange") => 14,
+        "oid8" | "regdatabase" => 19,
         _ => 13,
     };
     VALUES.iter().filter(|(of, ..)| major >= since(of)).collect()

@@ -193,7 +193,7 @@ pub(in crate::values) fn money(cursor: &mut Cursor<'_>, out: &mut String) -> Opt
     write!(out, "{sign}{}.{:02}", magnitude / 100, magnitude % 100).ok()
 }
 
-/// `xid8`.
+/// `xid8`, `oid8`.
 pub(in crate::values) fn unsigned(cursor: &mut Cursor<'_>, out: &mut String) -> Option<()> {
     write!(out, "{}", cursor.u64()?).ok()
 }

@@ -9,7 +9,7 @@ pub(in crate::values) fn tid(cursor: &mut Cursor<'_>, out: &mut String) -> Optio
     write!(out, "({},{})", cursor.u32()?, cursor.u16()?).ok()
 }
 
-/// `pg_lsn`: both halves in hexadecimal digits.
+/// `pg_lsn`: both halves in hexadecimal digits, as servers before 19 write them. (19 fills up the second half with zeros.)
 pub(in crate::values) fn lsn(cursor: &mut Cursor<'_>, out: &mut String) -> Option<()> {
     write!(out, "{:X}/{:X}", cursor.u32()?, cursor.u32()?).ok()
 }
