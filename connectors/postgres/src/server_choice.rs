@@ -88,9 +88,19 @@ pub(crate) async fn choose(
     application_name: &'static str,
     set_up: &'static str,
 ) -> Result<Server> {
-    let server = first_to_serve(settings, application_name, set_up).await?;
+    let mut server = first_to_serve(settings, application_name, set_up).await?;
     if server.in_recovery && !settings.standby {
         return Err(standby(&server.settings));
+    }
+    if server.in_recovery {
+        let version = server.queries.server_version().await?;
+        if !version.decodes_on_standby() {
+            let what = format!(
+                "the server is a standby of version {}, and a standby decodes its log since version 16",
+                version.0
+            );
+            return Err(Error::new(ErrorKind::Unsuitable, what).with_fix("connect to the primary"));
+        }
     }
     Ok(server)
 }

@@ -288,3 +288,18 @@ async fn a_slot_that_a_conflict_with_the_primary_invalidated_is_a_lost_position_
         "{fix}"
     );
 }
+
+#[tokio::test]
+async fn a_standby_that_does_not_decode_is_refused_by_its_version() {
+    let Some(first) = primary(15).await else { return };
+    let standby = first.standby(&[]).await.unwrap();
+    let source = connector(settings(&standby, "postgres", "public.movies"));
+    let findings = source.preflight().await.unwrap();
+    assert!(
+        told(&findings).contains(&(Severity::Error, "physical_standby")),
+        "{findings:?}"
+    );
+    let error = source.open_log(None, RUN).await.unwrap_err();
+    assert_eq!((error.kind(), error.class()), (ErrorKind::Unsuitable, Class::User));
+    assert!(error.to_string().contains("a standby of version 15"), "{error}");
+}
