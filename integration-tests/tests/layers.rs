@@ -60,6 +60,7 @@ fn every_member_depends_only_on_the_layers_below_it() {
                 "highwater-model",
             ],
         ),
+        ("highwater-mysql", &["highwater-core"]),
         // Runtime behind the feature `bin` only; see the next test.
         ("highwater-postgres", &["highwater-core", "highwater-runtime"]),
     ];
