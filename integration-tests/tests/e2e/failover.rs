@@ -16,6 +16,17 @@ fn address(server: &Postgres) -> String {
     format!("127.0.0.1:{}", server.port())
 }
 
+/// A server of the test's own and a standby of it, unless they would run in containers.
+async fn pair() -> Option<(Postgres, Postgres)> {
+    let primary = Postgres::start(PgOptions::major(17)).await.unwrap();
+    if primary.backend() != Backend::Process {
+        skip::counted("a standby", &"containers do not reach one another");
+        return None;
+    }
+    let standby = primary.standby(&[]).await.unwrap();
+    Some((primary, standby))
+}
+
 /// Has the primary wait for the standby: what it commits, and what it delivers, is there.
 async fn wait_for(primary: &Postgres, standby: &Postgres, settings: &[&str]) {
     let (database, name) = (Database::on(primary), standby.standby_name().unwrap());
@@ -29,12 +40,7 @@ async fn wait_for(primary: &Postgres, standby: &Postgres, settings: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_promotion_under_writes_loses_and_repeats_nothing() {
-    let primary = Postgres::start(PgOptions::major(17)).await.unwrap();
-    if primary.backend() != Backend::Process {
-        skip::counted("a promotion", &"containers do not reach one another");
-        return;
-    }
-    let standby = primary.standby(&[]).await.unwrap();
+    let Some((primary, standby)) = pair().await else { return };
     wait_for(
         &primary,
         &standby,
@@ -77,12 +83,7 @@ async fn a_promotion_under_writes_loses_and_repeats_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_is_copied_and_read_under_writes_and_through_its_promotion() {
-    let primary = Postgres::start(PgOptions::major(17)).await.unwrap();
-    if primary.backend() != Backend::Process {
-        skip::counted("a standby", &"containers do not reach one another");
-        return;
-    }
-    let standby = primary.standby(&[]).await.unwrap();
+    let Some((primary, standby)) = pair().await else { return };
     wait_for(&primary, &standby, &["synchronous_standby_names"]).await;
     let front = FaultProxy::start(&address(&primary)).await.unwrap();
     let application = Database {
