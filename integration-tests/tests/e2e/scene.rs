@@ -125,6 +125,7 @@ impl Scene {
     pub async fn status_shows(&self, process: &mut Process, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let begun = std::time::Instant::now();
         loop {
+            let looked = std::time::Instant::now();
             let status = self.file.status().await;
             if status.as_ref().is_some_and(&wanted) {
                 return status.unwrap_or_default();
@@ -139,7 +140,8 @@ impl Scene {
                 "no {what} in {LIMIT:?}; status {status:#?}\n{}",
                 process.err_tail()
             );
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            // The status of many tables is long: most of the time is the pipeline's to work in.
+            tokio::time::sleep(Duration::from_millis(20).max(4 * looked.elapsed())).await;
         }
     }
 
