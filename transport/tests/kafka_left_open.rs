@@ -59,6 +59,7 @@ async fn append(txn: &mut dyn Txn, value: &str) -> Result<()> {
     for key in 0..KEYS {
         batch.push(Some(key.to_string().as_bytes()), Some(value.as_bytes()), 0, Vec::new());
     }
+    txn.announce(&TOPICS).await?;
     for topic in TOPICS {
         txn.append(topic, &batch).await?;
     }
