@@ -159,12 +159,10 @@ impl Producer {
     /// has one request per partition under way, and while it flushes (as its commit does) with more than that, its thread
     /// asks without a pause whether the request is answered.
     fn let_full_batches_go(&self) {
-        let (unsent, bytes, records) = self.queued();
-        let rest = unsent.saturating_mul(records) / bytes.max(1);
+        let rest = self.rest();
         let mut moved = (Instant::now(), u64::MAX);
         loop {
-            // SAFETY: the handle is valid.
-            let waiting = unsafe { native::rd_kafka_outq_len(self.rk()) } as u64;
+            let waiting = self.waiting();
             if waiting < moved.1 {
                 moved = (Instant::now(), waiting);
             }
@@ -174,6 +172,23 @@ impl Producer {
             }
             std::thread::sleep(DELIVERY_LOOK);
         }
+    }
+
+    /// Whether some of what waits fills a batch, which is sent by itself.
+    pub(super) fn holds_full_batches(&self) -> bool {
+        self.waiting() > self.rest()
+    }
+
+    /// Records that are not delivered yet.
+    fn waiting(&self) -> u64 {
+        // SAFETY: the handle is valid.
+        unsafe { native::rd_kafka_outq_len(self.rk()) }.max(0) as u64
+    }
+
+    /// Of the open transaction: about the most records that wait for a commit because they fill no batch.
+    fn rest(&self) -> u64 {
+        let (unsent, bytes, records) = self.queued();
+        unsent.saturating_mul(records) / bytes.max(1)
     }
 
     /// Of the open transaction: the most bytes that wait for a commit because they fill no batch, all bytes, all records.

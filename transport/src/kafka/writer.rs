@@ -180,10 +180,11 @@ impl KafkaWriter {
     }
 
     /// Waits a little for the queue to empty. Many partitions fill it before the batch of any is full: then nothing is on
-    /// its way, nothing would be until the batches have lingered, and what waits is sent as it is.
+    /// its way, nothing would be until the batches have lingered, and what waits is sent as it is. Not where a full batch
+    /// waits for the broker: that goes by itself, and librdkafka spins while it flushes.
     async fn wait_for_room(&self, standstill: &mut u32) -> Result<()> {
         tokio::time::sleep(FULL_QUEUE_WAIT).await;
-        let is_moving = self.producer.client().notes().produce_requests() > 0;
+        let is_moving = self.producer.client().notes().produce_requests() > 0 || self.producer.holds_full_batches();
         *standstill = if is_moving { 0 } else { *standstill + 1 };
         if *standstill < STANDSTILL_LOOKS {
             return Ok(());
