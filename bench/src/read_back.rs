@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -143,8 +143,14 @@ pub(crate) fn sample(brokers: &str, topic: &str, bytes_max: usize) -> Result<Vec
 pub(crate) fn count(consumer: &BaseConsumer, topics: &Topics) -> Result<u64> {
     let mut records = 0;
     for (topic, partition) in partitions(consumer, topics)? {
-        let (low, high) = consumer.fetch_watermarks(&topic, partition, ANSWER_MAX)?;
-        records += (high - low).max(0) as u64;
+        records += match consumer.fetch_watermarks(&topic, partition, ANSWER_MAX) {
+            Ok((low, high)) => (high - low).max(0) as u64,
+            // A partition that was made just now.
+            Err(KafkaError::MetadataFetch(
+                RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable,
+            )) => 0,
+            Err(error) => return Err(error.into()),
+        };
     }
     Ok(records)
 }
