@@ -196,7 +196,8 @@ impl Suite {
         Ok(PeerFigures {
             case: case.name(),
             variant: variant.name(),
-            events_per_s: events as f64 * share / seconds_between(first.at_us, last.at_us),
+            events_per_s: (case.kind != Kind::StreamLatency)
+                .then(|| events as f64 * share / seconds_between(first.at_us, last.at_us)),
             cpu_s_per_million: cpu_s / (events as f64 / 1e6),
             rss_peak_mb,
             p50_ms: watched.map(|latency| latency.p50_ms),

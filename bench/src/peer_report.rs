@@ -33,8 +33,8 @@ pub(crate) struct PeerFigures {
     pub(crate) case: String,
     /// How the peer was set.
     pub(crate) variant: &'static str,
-    /// Events a second, from the first record in its topic to the last.
-    pub(crate) events_per_s: f64,
+    /// Events a second, from the first record in its topic to the last; `None` where the load sets the pace.
+    pub(crate) events_per_s: Option<f64>,
     /// CPU seconds of the worker, its start included, for a million events.
     pub(crate) cpu_s_per_million: f64,
     /// The most memory that the worker ever held resident, in megabytes.
@@ -60,7 +60,7 @@ pub(crate) struct Comparison {
 /// Ours by theirs: below 1 is less processor time, memory and lateness; above 1 more events a second.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Ratios {
-    pub(crate) events_per_s: f64,
+    pub(crate) events_per_s: Option<f64>,
     pub(crate) cpu_s_per_million: f64,
     pub(crate) rss_peak_mb: f64,
     pub(crate) p50_ms: Option<f64>,
@@ -73,7 +73,7 @@ impl Comparison {
         let by = |ours: Option<f64>, theirs: Option<f64>| ours.zip(theirs).map(|(ours, theirs)| ours / theirs);
         Self {
             ours_to_theirs: Ratios {
-                events_per_s: ours.events_per_s / theirs.events_per_s,
+                events_per_s: theirs.events_per_s.map(|theirs| ours.events_per_s / theirs),
                 cpu_s_per_million: ours.cpu_s_per_million / theirs.cpu_s_per_million,
                 rss_peak_mb: ours.rss_peak_mb / theirs.rss_peak_mb,
                 p50_ms: by(ours.p50_ms, theirs.p50_ms),
@@ -82,7 +82,7 @@ impl Comparison {
             ours: PeerFigures {
                 case: ours.name.clone(),
                 variant: "",
-                events_per_s: ours.events_per_s,
+                events_per_s: Some(ours.events_per_s),
                 cpu_s_per_million: ours.cpu_s_per_million,
                 rss_peak_mb: ours.rss_peak_mb,
                 p50_ms: ours.p50_ms,
@@ -106,12 +106,13 @@ impl Comparison {
         let latencies: Vec<String> = latencies.into_iter().flatten().collect();
         let cpu = |figures: &PeerFigures| format!("{:.2}", figures.cpu_s_per_million);
         let memory = |figures: &PeerFigures| grouped(figures.rss_peak_mb);
-        let rate = |figures: &PeerFigures| grouped(figures.events_per_s);
+        let rates = ours.events_per_s.zip(theirs.events_per_s).zip(ratios.events_per_s);
+        let rates = rates.map(|((ours, theirs), ratio)| pair(grouped(ours), grouped(theirs), ratio));
         vec![
             theirs.case.clone(),
             theirs.variant.to_owned(),
             pair(cpu(ours), cpu(theirs), ratios.cpu_s_per_million),
-            pair(rate(ours), rate(theirs), ratios.events_per_s),
+            rates.unwrap_or_default(),
             pair(memory(ours), memory(theirs), ratios.rss_peak_mb),
             latencies.join(", "),
         ]
@@ -158,7 +159,7 @@ mod tests {
         let theirs = PeerFigures {
             case: "stream_drain".to_owned(),
             variant: "tuned",
-            events_per_s: 20_000.0,
+            events_per_s: Some(20_000.0),
             cpu_s_per_million: 80.0,
             rss_peak_mb: 1_000.0,
             p50_ms: Some(70.0),
@@ -170,7 +171,7 @@ mod tests {
     #[test]
     fn ratios_are_ours_by_theirs() {
         let ratios = comparison().ours_to_theirs;
-        assert_eq!((ratios.events_per_s, ratios.cpu_s_per_million), (5.0, 0.025));
+        assert_eq!((ratios.events_per_s, ratios.cpu_s_per_million), (Some(5.0), 0.025));
         assert_eq!((ratios.rss_peak_mb, ratios.p50_ms), (0.02, Some(0.1)));
         assert_eq!(ratios.p99_ms, Some(0.5));
     }

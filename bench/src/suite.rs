@@ -191,8 +191,8 @@ impl Suite {
             let theirs = self.peer(case, table, *variant).await;
             let theirs = theirs.map_err(|error| Failure::during(&name, error))?;
             eprintln!(
-                "bench: {name}: {:.0} events/s, {:.2} CPU-s per million, {:.0} MB",
-                theirs.events_per_s, theirs.cpu_s_per_million, theirs.rss_peak_mb
+                "bench: {name}: {:.2} CPU-s per million, {:.0} MB",
+                theirs.cpu_s_per_million, theirs.rss_peak_mb
             );
             all.push(Comparison::new(ours, theirs));
         }
