@@ -91,6 +91,31 @@ fn failed(cause: rcgen::Error) -> Error {
     Error::during("cannot make a certificate", cause)
 }
 
+/// Server-side TLS with an authority of its own, which clients are to trust.
+#[derive(Debug, Clone)]
+pub struct TlsOptions {
+    /// The names in the server's certificate: DNS names or IP addresses.
+    pub names: Vec<String>,
+}
+
+impl Default for TlsOptions {
+    fn default() -> Self {
+        Self {
+            names: LOCAL_NAMES.map(str::to_owned).to_vec(),
+        }
+    }
+}
+
+impl TlsOptions {
+    /// Makes the authority and writes the server's files into `dir`.
+    pub(crate) fn prepare(&self, dir: &Path) -> Result<(Authority, TlsFiles)> {
+        let authority = Authority::new()?;
+        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        let files = TlsFiles::write(dir, &authority, &names)?;
+        Ok((authority, files))
+    }
+}
+
 /// The files of a server's TLS, in one directory: `ca.pem`, `server.crt`, `server.key`.
 #[derive(Debug, Clone)]
 pub(crate) struct TlsFiles {

@@ -40,10 +40,18 @@ pub fn examine() -> Vec<Finding> {
     vec![
         finding("source of postgres", postgres_source()),
         finding("running postgres", unprivileged()),
+        finding("source of mysql and mariadb", mysql_source()),
         finding("time zones", time_zones()),
         finding("java", maven::java_version().map_err(|e| e.to_string())),
         finding("maven", program("mvn", "--version")),
     ]
+}
+
+fn mysql_source() -> Result<String, String> {
+    match Mirrors::of_this_machine().is_some() {
+        true => Ok("the Debian mirror of this machine's apt sources".into()),
+        false => Err("no Debian mirror is configured: tests on mysql and mariadb are skipped".into()),
+    }
 }
 
 fn postgres_source() -> Result<String, String> {

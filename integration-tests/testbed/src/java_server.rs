@@ -3,7 +3,6 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::backend::Backend;
@@ -11,6 +10,7 @@ use crate::container::contained::Contained;
 use crate::error::{Error, Result};
 use crate::run_dir::RunDir;
 use crate::server_process::ServerProcess;
+use crate::server_slot::ServerSlot;
 
 /// A Java server, started or not.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(crate) enum JavaServer {
 #[derive(Debug)]
 pub(crate) struct JavaProcess {
     name: String,
-    process: Mutex<Option<ServerProcess>>,
+    process: ServerSlot,
     // Last: the directory goes after the process.
     dir: RunDir,
 }
@@ -32,7 +32,7 @@ impl JavaProcess {
     pub(crate) fn new(name: String, dir: RunDir) -> Self {
         Self {
             name,
-            process: Mutex::new(None),
+            process: ServerSlot::default(),
             dir,
         }
     }
@@ -54,12 +54,8 @@ impl JavaProcess {
         let log = self.dir.path().join("log");
         let mut process = ServerProcess::start(&self.name, command, &log, libc::SIGKILL)?;
         process.wait_ready(limit, ready).await?;
-        *self.slot() = Some(process);
+        self.process.fill(process);
         Ok(())
-    }
-
-    fn slot(&self) -> MutexGuard<'_, Option<ServerProcess>> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -74,27 +70,21 @@ impl JavaServer {
     /// Stops it in an orderly way.
     pub(crate) async fn stop(&self, limit: Duration) -> Result<()> {
         match self {
-            Self::Process(server) => {
-                let process = server.slot().take();
-                match process {
-                    Some(mut process) => process.stop(libc::SIGTERM, limit).await,
-                    None => Ok(()),
-                }
-            }
+            Self::Process(server) => server.process.stop(libc::SIGTERM, limit).await,
             Self::Container(container) => container.end_with("SIGTERM", limit).await,
         }
     }
 
     pub(crate) async fn kill9(&self) -> Result<()> {
         match self {
-            Self::Process(server) => server.slot().take().map_or(Ok(()), |mut process| process.kill9()),
+            Self::Process(server) => server.process.kill9(),
             Self::Container(container) => container.kill9().await,
         }
     }
 
     pub(crate) async fn pause(&self) -> Result<()> {
         match self {
-            Self::Process(server) => server.slot().as_ref().map_or(Ok(()), ServerProcess::pause),
+            Self::Process(server) => server.process.pause(),
             Self::Container(container) => container.pause().await,
         }
     }
@@ -102,9 +92,7 @@ impl JavaServer {
     pub(crate) async fn resume(&self) -> Result<()> {
         match self {
             Self::Process(server) => {
-                if let Some(process) = server.slot().as_ref() {
-                    process.resume();
-                }
+                server.process.resume();
                 Ok(())
             }
             Self::Container(container) => container.resume().await,
@@ -114,10 +102,7 @@ impl JavaServer {
     /// The process id, if it runs; in a container, as the engine's machine sees it.
     pub(crate) fn pid(&self) -> Option<u32> {
         match self {
-            Self::Process(server) => server
-                .slot()
-                .as_mut()
-                .and_then(|process| process.is_running().then(|| process.pid())),
+            Self::Process(server) => server.process.pid(),
             Self::Container(container) => container.pid(),
         }
     }
@@ -143,9 +128,7 @@ impl JavaServer {
     pub(crate) fn end(&self) {
         match self {
             Self::Process(server) => {
-                if let Some(mut process) = server.slot().take() {
-                    let _ = process.kill9();
-                }
+                let _ = server.process.kill9();
                 server.dir.dispose();
             }
             Self::Container(container) => container.end(),

@@ -5,6 +5,7 @@
 //!   Postgres::start ──┐
 //!   Kafka::start    ──┼──┬── process    programs of Debian, npm or Maven in a private folder, children of the test
 //!   Registry::start ──┘  └── container  any Docker-compatible engine, through testcontainers
+//!   Mysql::start    ──────── process
 //! ```
 //!
 //! [`backend`] says how the back end is chosen.
@@ -14,6 +15,7 @@
 //! handle, and a native one with this process however it ends; a killed process' containers go when the next one
 //! uses the engine. What is downloaded goes to [`cache::root`], under locks, once.
 
+mod address;
 mod at_exit;
 pub mod backend;
 pub mod cache;
@@ -28,12 +30,15 @@ pub mod gate;
 mod http;
 mod java_server;
 pub mod kafka;
+pub mod mysql;
 mod ports;
 pub mod postgres;
 pub mod proxy;
 pub mod registry;
 mod run_dir;
 mod server_process;
+mod server_slot;
+mod settings;
 pub mod skip;
 mod spawner;
 pub mod versions;
@@ -43,6 +48,7 @@ pub use connect::Connect;
 pub use error::{Error, Result};
 pub use gate::Gate;
 pub use kafka::{Kafka, KafkaOptions, Security};
+pub use mysql::{Mysql, MysqlDatabase, MysqlOptions};
 pub use postgres::{PgOptions, Postgres, TestDatabase};
 pub use proxy::{FaultProxy, Faults};
 pub use registry::Registry;

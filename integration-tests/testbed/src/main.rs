@@ -5,9 +5,12 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use highwater_testbed::versions::{DEBEZIUM, KAFKA, POSTGRES, POSTGRES_MAJORS, REGISTRY};
+use highwater_testbed::versions::{
+    DEBEZIUM, KAFKA, MYSQL, MysqlLine, MysqlSource, POSTGRES, POSTGRES_MAJORS, REGISTRY,
+};
 use highwater_testbed::{
-    Connect, Error, Kafka, KafkaOptions, PgOptions, Postgres, Registry, Result, cache, doctor, postgres,
+    Connect, Error, Kafka, KafkaOptions, Mysql, MysqlOptions, PgOptions, Postgres, Registry, Result, cache, doctor,
+    mysql, postgres,
 };
 
 /// Real servers for tests and demos.
@@ -29,7 +32,7 @@ enum Verb {
     Up {
         /// The server.
         server: Server,
-        /// Postgres' major version.
+        /// The major version of Postgres, MySQL (9, 8) or MariaDB (10, 11).
         major: Option<u16>,
     },
     /// Print the pinned versions.
@@ -41,10 +44,21 @@ enum Verb {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Server {
     Postgres,
+    Mysql,
+    Mariadb,
     Kafka,
     Registry,
     /// Debezium on Kafka Connect; fetched only when it is named.
     Debezium,
+}
+
+impl Server {
+    fn of_line(line: MysqlLine) -> Self {
+        match line.is_mariadb() {
+            true => Self::Mariadb,
+            false => Self::Mysql,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -69,9 +83,8 @@ fn main() -> ExitCode {
 }
 
 fn fetch(servers: &[Server]) -> Result<()> {
-    let wants = |server| servers.is_empty() || servers.contains(&server);
     let mut missing = Vec::new();
-    let mut note = |name: String, fetched: Result<String>, is_needed: bool| match fetched {
+    fetch_each(servers, |name, fetched, is_needed| match fetched {
         Ok(version) => println!("{name} {version}"),
         Err(error) => {
             eprintln!("testbed: {error}");
@@ -79,23 +92,7 @@ fn fetch(servers: &[Server]) -> Result<()> {
                 missing.push(name);
             }
         }
-    };
-    if wants(Server::Postgres) {
-        // The tests of a major besides those of the whole suite are counted as skipped where it is not to be had.
-        for pin in POSTGRES {
-            let is_needed = POSTGRES_MAJORS.contains(&pin.major);
-            note(format!("postgres-{}", pin.major), Postgres::fetch(pin.major), is_needed);
-        }
-    }
-    if wants(Server::Kafka) {
-        note("kafka".into(), Kafka::fetch(), true);
-    }
-    if wants(Server::Registry) {
-        note("registry".into(), Registry::fetch(), true);
-    }
-    if servers.contains(&Server::Debezium) {
-        note("debezium".into(), Connect::fetch(), true);
-    }
+    });
     if missing.is_empty() {
         return Ok(());
     }
@@ -106,24 +103,34 @@ fn fetch(servers: &[Server]) -> Result<()> {
     )))
 }
 
+/// Fetches and tells of each server its name, its version, and whether the suite cannot do without it. The tests of one
+/// that it can do without are counted as skipped.
+fn fetch_each(servers: &[Server], mut note: impl FnMut(String, Result<String>, bool)) {
+    let wants = |server| servers.is_empty() || servers.contains(&server);
+    if wants(Server::Postgres) {
+        for pin in POSTGRES {
+            let is_needed = POSTGRES_MAJORS.contains(&pin.major);
+            note(format!("postgres-{}", pin.major), Postgres::fetch(pin.major), is_needed);
+        }
+    }
+    for pin in MYSQL.iter().filter(|pin| wants(Server::of_line(pin.line))) {
+        note(pin.name.into(), Mysql::fetch(pin.line), Mysql::is_needed(pin.line));
+    }
+    if wants(Server::Kafka) {
+        note("kafka".into(), Kafka::fetch(), true);
+    }
+    if wants(Server::Registry) {
+        note("registry".into(), Registry::fetch(), true);
+    }
+    if servers.contains(&Server::Debezium) {
+        note("debezium".into(), Connect::fetch(), true);
+    }
+}
+
 async fn up(server: Server, major: Option<u16>) -> Result<()> {
     match server {
-        Server::Postgres => {
-            let server = Postgres::start(PgOptions::major(major.unwrap_or(0))).await?;
-            println!("POSTGRES_VERSION={}", server.version());
-            println!("POSTGRES_PID={}", server.pid().unwrap_or_default());
-            println!("POSTGRES_DATA_DIR={}", server.data_dir().display());
-            println!(
-                "POSTGRES_SUPERUSER_URL={}",
-                server.url(postgres::SUPERUSER, "", "postgres")
-            );
-            println!(
-                "POSTGRES_URL={}",
-                server.url(postgres::ROLE, postgres::ROLE_PASSWORD, "postgres")
-            );
-            until_told().await?;
-            server.stop().await
-        }
+        Server::Postgres => postgres(major).await,
+        Server::Mysql | Server::Mariadb => mysql(line(server, major)?).await,
         Server::Kafka => {
             let server = Kafka::start(KafkaOptions::default()).await?;
             println!("KAFKA_VERSION={}", server.version());
@@ -142,6 +149,46 @@ async fn up(server: Server, major: Option<u16>) -> Result<()> {
         }
         Server::Debezium => debezium().await,
     }
+}
+
+async fn postgres(major: Option<u16>) -> Result<()> {
+    let server = Postgres::start(PgOptions::major(major.unwrap_or(0))).await?;
+    println!("POSTGRES_VERSION={}", server.version());
+    println!("POSTGRES_PID={}", server.pid().unwrap_or_default());
+    println!("POSTGRES_DATA_DIR={}", server.data_dir().display());
+    println!(
+        "POSTGRES_SUPERUSER_URL={}",
+        server.url(postgres::SUPERUSER, "", "postgres")
+    );
+    println!(
+        "POSTGRES_URL={}",
+        server.url(postgres::ROLE, postgres::ROLE_PASSWORD, "postgres")
+    );
+    until_told().await?;
+    server.stop().await
+}
+
+/// The line of a major version; the one that everything runs on where none is given.
+fn line(server: Server, major: Option<u16>) -> Result<MysqlLine> {
+    let lines = MYSQL.iter().filter(|pin| Server::of_line(pin.line) == server);
+    let of_major = |name: &str| major.is_some_and(|major| name.ends_with(&format!("-{major}")));
+    let mut found = lines.filter(|pin| of_major(pin.name) || (major.is_none() && pin.is_needed));
+    found.next().map(|pin| pin.line).ok_or_else(|| {
+        let names = MYSQL.map(|pin| pin.name.replace('-', " ")).join(", ");
+        Error::new(format!("no such major version is pinned: the test-bed has {names}"))
+    })
+}
+
+async fn mysql(line: MysqlLine) -> Result<()> {
+    let server = Mysql::start(MysqlOptions::line(line)).await?;
+    println!("MYSQL_VERSION={}", server.version());
+    println!("MYSQL_PID={}", server.pid().unwrap_or_default());
+    println!("MYSQL_DATA_DIR={}", server.data_dir().display());
+    println!("MYSQL_SOCKET={}", server.socket_path().display());
+    println!("MYSQL_SUPERUSER_URL={}", server.url(mysql::SUPERUSER, "", ""));
+    println!("MYSQL_URL={}", server.url(mysql::ROLE, mysql::ROLE_PASSWORD, ""));
+    until_told().await?;
+    server.stop().await
 }
 
 async fn debezium() -> Result<()> {
@@ -174,6 +221,13 @@ fn versions() {
             pin.npm.unwrap_or("-"),
             pin.image
         );
+    }
+    for pin in MYSQL {
+        let source = match pin.source {
+            MysqlSource::Debian(suite, _) => format!("debian={suite}"),
+            MysqlSource::Maven(version, suite, _) => format!("maven={version} libraries={suite}"),
+        };
+        println!("{} {}… {source}", pin.name, pin.version);
     }
     println!("kafka {KAFKA}");
     println!("registry {REGISTRY}");

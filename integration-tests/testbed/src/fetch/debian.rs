@@ -102,9 +102,8 @@ struct Suite {
 
 impl Suite {
     fn open(suite: &str) -> Result<Self> {
-        let mirrors = Mirrors::of_this_machine().ok_or_else(|| {
-            Error::new("no Debian mirror in this machine's apt sources: run `apt-get update`, or set HIGHWATER_POSTGRES_FROM=npm")
-        })?;
+        let mirrors = Mirrors::of_this_machine()
+            .ok_or_else(|| Error::new("no Debian mirror in this machine's apt sources: run `apt-get update`"))?;
         let dir = cache::root().join("apt").join(suite);
         for part in ["state/lists/partial", "cache/archives/partial", "empty", "debs"] {
             cache::create_dir(&dir.join(part))?;
@@ -209,8 +208,8 @@ fn is_wanted(name: &str, packages: &[String]) -> bool {
 }
 
 /// Unpacks `packages` of `suite` and their libraries into `root`, whose final path is `place`; the programs in
-/// `programs` (a directory below the root) are made to run through the folder's own loader.
-pub(crate) fn unpack(suite: &str, packages: &[String], root: &Path, place: &Path, programs: &str) -> Result<()> {
+/// `programs` (directories below the root) are made to run through the folder's own loader.
+pub(crate) fn unpack(suite: &str, packages: &[String], root: &Path, place: &Path, programs: &[&str]) -> Result<()> {
     let _lock = cache::lock(&format!("apt-{suite}"))?;
     let apt = Suite::open(suite)?;
     let names = apt.closure(packages)?;
@@ -225,7 +224,9 @@ pub(crate) fn unpack(suite: &str, packages: &[String], root: &Path, place: &Path
         unpack_one(deb, root)?;
         let _ = fs::remove_file(deb);
     }
-    wrap_programs(&root.join(programs), root, place)
+    programs
+        .iter()
+        .try_for_each(|dir| wrap_programs(&root.join(dir), root, place))
 }
 
 fn unpack_one(deb: &Path, root: &Path) -> Result<()> {
@@ -251,8 +252,10 @@ fn wrap_programs(dir: &Path, root: &Path, place: &Path) -> Result<()> {
     };
     let entries = fs::read_dir(dir).map_err(|e| Error::during(format!("cannot list {}", dir.display()), e))?;
     for path in entries.flatten().map(|entry| entry.path()) {
+        // A library may lie beside the programs that load it.
+        let is_library = path.to_string_lossy().contains(".so");
         let is_program = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file()) && is_elf(&path);
-        if !is_program {
+        if is_library || !is_program {
             continue;
         }
         let real = path.with_extension("elf");

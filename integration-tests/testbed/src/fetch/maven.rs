@@ -39,6 +39,17 @@ pub(crate) fn copy_file(artefact: Artefact, kind: &str, classifier: &str, dir: &
     Ok(dir.join(format!("{name}-{version}-{classifier}.{kind}")))
 }
 
+/// Unpacks a jar into `dir`.
+pub(crate) fn unpack(artefact: Artefact, dir: &Path) -> Result<()> {
+    let Artefact { group, name, version } = artefact;
+    let pom = dir.join("pom.xml");
+    cache::write(&pom, project(&[]))?;
+    let mut mvn = maven(&pom);
+    mvn.arg(format!("-Dartifact={group}:{name}:{version}:jar"));
+    mvn.arg(format!("-DoutputDirectory={}", dir.display()));
+    command::output(mvn.arg(goal("unpack"))).map(drop)
+}
+
 fn maven(pom: &Path) -> Command {
     let mut mvn = Command::new("mvn");
     mvn.args(["--batch-mode", "--quiet", "--no-transfer-progress", "-f"])

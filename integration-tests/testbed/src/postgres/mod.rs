@@ -15,14 +15,17 @@ use std::time::Instant;
 
 use tokio_postgres::{Client, NoTls};
 
+use crate::address;
 use crate::backend::{self, Backend, Choice};
 use crate::certificates::{Authority, TlsFiles};
 use crate::container::contained::HOME;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, explain};
 use crate::run_dir::RunDir;
+use crate::settings;
 use crate::versions;
 
-pub use options::{PgOptions, ROLE, ROLE_PASSWORD, SUPERUSER, TlsOptions};
+pub use crate::certificates::TlsOptions;
+pub use options::{PgOptions, ROLE, ROLE_PASSWORD, SUPERUSER};
 pub use shared::TestDatabase;
 
 use contained::ContainedPostgres;
@@ -57,17 +60,10 @@ impl Postgres {
             major => major,
         };
         let dir = RunDir::new()?;
-        let authority = options.tls.as_ref().map(|_| Authority::new()).transpose()?;
-        let tls = match (&options.tls, &authority) {
-            (Some(tls), Some(authority)) => {
-                let names: Vec<&str> = tls.names.iter().map(String::as_str).collect();
-                Some(TlsFiles::write(dir.path(), authority, &names)?)
-            }
-            _ => None,
-        };
-        let ca_path = tls.as_ref().map(|files| files.ca.clone());
-        let defaults = options::DEFAULT_SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let settings = options::merged(&defaults, &options.settings);
+        let prepared = options.tls.as_ref().map(|tls| tls.prepare(dir.path())).transpose()?;
+        let (authority, tls) = prepared.unzip();
+        let ca_path = tls.as_ref().map(|files: &TlsFiles| files.ca.clone());
+        let settings = settings::merged(&settings::owned(&options::DEFAULT_SETTINGS), &options.settings);
         let variable = format!("HIGHWATER_IMAGE_POSTGRES_{major}");
         let server = match backend::choose(&variable, programs::pin(major)?.image).await? {
             Choice::Process => Server::Native(Box::new(start_native(major, options.hba, tls, &settings, dir).await?)),
@@ -136,13 +132,7 @@ impl Postgres {
 
     /// A connection URL; an empty password is left out.
     pub fn url(&self, user: &str, password: &str, database: &str) -> String {
-        let secret = if password.is_empty() {
-            String::new()
-        } else {
-            format!(":{}", percent_encoded(password))
-        };
-        let (user, database) = (percent_encoded(user), percent_encoded(database));
-        format!("postgres://{user}{secret}@127.0.0.1:{}/{database}", self.port())
+        address::of_database("postgres", (user, password), self.port(), database)
     }
 
     /// Stops the server in an orderly way (fast shutdown).
@@ -156,7 +146,7 @@ impl Postgres {
     /// Kills the server and all its children, as a crash of the machine would.
     pub async fn kill9(&self) -> Result<()> {
         match &self.server {
-            Server::Native(server) => server.kill9(),
+            Server::Native(server) => server.process().kill9(),
             Server::Contained(server) => server.kill9().await,
         }
     }
@@ -169,13 +159,9 @@ impl Postgres {
 
     /// As [`Postgres::restart`], with these settings over the present ones.
     pub async fn restart_with(&self, settings: &[(&str, &str)]) -> Result<()> {
-        let over: Vec<(String, String)> = settings
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
         {
             let mut present = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
-            *present = options::merged(&present, &over);
+            *present = settings::merged(&present, &settings::owned(settings));
         }
         self.restart().await
     }
@@ -183,7 +169,7 @@ impl Postgres {
     /// Freezes the server and its children: connections stay open and silent.
     pub async fn pause(&self) -> Result<()> {
         match &self.server {
-            Server::Native(server) => server.pause(),
+            Server::Native(server) => server.process().pause(),
             Server::Contained(server) => server.container().pause().await,
         }
     }
@@ -192,7 +178,7 @@ impl Postgres {
     pub async fn resume(&self) -> Result<()> {
         match &self.server {
             Server::Native(server) => {
-                server.resume();
+                server.process().resume();
                 Ok(())
             }
             Server::Contained(server) => server.container().resume().await,
@@ -317,23 +303,4 @@ async fn start_native(
         .map_err(|e| Error::during("preparing postgres", e))??;
     server.start(settings).await?;
     Ok(server)
-}
-
-fn explain(error: &tokio_postgres::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text += &format!(": {cause}");
-        source = cause.source();
-    }
-    text
-}
-
-fn percent_encoded(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
-            other => format!("%{other:02X}"),
-        })
-        .collect()
 }

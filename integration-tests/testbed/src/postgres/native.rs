@@ -4,7 +4,6 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::cache;
@@ -16,6 +15,7 @@ use crate::postgres::programs::Programs;
 use crate::postgres::{options, unprivileged};
 use crate::run_dir::RunDir;
 use crate::server_process::ServerProcess;
+use crate::server_slot::ServerSlot;
 
 /// Time for a server to accept connections, crash recovery on a busy machine included.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -29,7 +29,7 @@ const CLIENTS_MAJOR: u16 = 19;
 #[derive(Debug)]
 pub(crate) struct Native {
     programs: Programs,
-    process: Mutex<Option<ServerProcess>>,
+    process: ServerSlot,
     port: Port,
     tls: Option<TlsFiles>,
     // Last: the directory goes after the process.
@@ -42,18 +42,13 @@ impl Native {
         let programs = Programs::fetch(major)?;
         let data = dir.path().join("data");
         let template = programs.template()?;
-        command::output(
-            Command::new("cp")
-                .args(["-r", "--reflink=auto"])
-                .arg(template)
-                .arg(&data),
-        )?;
+        command::copy_dir(&template, &data)?;
         command::output(Command::new("chmod").arg("0700").arg(&data))?;
         cache::write(&data.join("pg_hba.conf"), options::hba(hba))?;
         unprivileged::give(dir.path())?;
         Ok(Self {
             programs,
-            process: Mutex::new(None),
+            process: ServerSlot::default(),
             port: Port::reserve()?,
             tls,
             dir,
@@ -99,7 +94,7 @@ impl Native {
         unprivileged::give(dir.path())?;
         Ok(Self {
             programs,
-            process: Mutex::new(None),
+            process: ServerSlot::default(),
             port: Port::reserve()?,
             tls: None,
             dir,
@@ -167,46 +162,26 @@ impl Native {
                 Some(())
             })
             .await?;
-        *self.slot() = Some(process);
+        self.process.fill(process);
         Ok(())
     }
 
     pub(crate) async fn stop(&self) -> Result<()> {
-        let process = self.slot().take();
-        match process {
-            // SIGINT: the fast shutdown.
-            Some(mut process) => process.stop(libc::SIGINT, STOP_LIMIT).await,
-            None => Ok(()),
-        }
+        // SIGINT: the fast shutdown.
+        self.process.stop(libc::SIGINT, STOP_LIMIT).await
     }
 
-    pub(crate) fn kill9(&self) -> Result<()> {
-        self.slot().take().map_or(Ok(()), |mut process| process.kill9())
-    }
-
-    pub(crate) fn pause(&self) -> Result<()> {
-        self.slot().as_ref().map_or(Ok(()), ServerProcess::pause)
-    }
-
-    pub(crate) fn resume(&self) {
-        if let Some(process) = self.slot().as_ref() {
-            process.resume();
-        }
+    pub(crate) fn process(&self) -> &ServerSlot {
+        &self.process
     }
 
     pub(crate) fn pid(&self) -> Option<u32> {
-        self.slot()
-            .as_mut()
-            .and_then(|process| process.is_running().then(|| process.pid()))
+        self.process.pid()
     }
 
     /// The end of the process: the server is killed and its directory removed, unless it is to be kept.
     pub(crate) fn end(&self) {
-        let _ = self.kill9();
+        let _ = self.process.kill9();
         self.dir.dispose();
-    }
-
-    fn slot(&self) -> std::sync::MutexGuard<'_, Option<ServerProcess>> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

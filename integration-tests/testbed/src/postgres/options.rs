@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How a Postgres is to be started.
 
-use crate::certificates::LOCAL_NAMES;
+use crate::certificates::TlsOptions;
 
 /// The superuser: trusted without a password.
 pub const SUPERUSER: &str = "postgres";
@@ -23,21 +23,6 @@ pub(crate) const DEFAULT_SETTINGS: [(&str, &str); 9] = [
     ("logging_collector", "off"),
     ("log_line_prefix", "%m [%p] %u@%d "),
 ];
-
-/// Server-side TLS with an authority of its own; clients trust [`super::Postgres::ca_pem`].
-#[derive(Debug, Clone)]
-pub struct TlsOptions {
-    /// The names in the server's certificate: DNS names or IP addresses.
-    pub names: Vec<String>,
-}
-
-impl Default for TlsOptions {
-    fn default() -> Self {
-        Self {
-            names: LOCAL_NAMES.map(str::to_owned).to_vec(),
-        }
-    }
-}
 
 /// How a Postgres is to be started.
 #[derive(Debug, Clone, Default)]
@@ -106,29 +91,9 @@ pub(crate) fn role_sql() -> String {
     )
 }
 
-/// `base` with `over` on top, the later value of a name winning.
-pub(crate) fn merged(base: &[(String, String)], over: &[(String, String)]) -> Vec<(String, String)> {
-    let mut all: Vec<(String, String)> = Vec::new();
-    for (name, value) in base.iter().chain(over) {
-        all.retain(|(known, _)| known != name);
-        all.push((name.clone(), value.clone()));
-    }
-    all
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_later_setting_overrides_an_earlier_one() {
-        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let all = merged(
-            &[pair("wal_level", "logical"), pair("jit", "off")],
-            &[pair("wal_level", "replica")],
-        );
-        assert_eq!(all, [pair("jit", "off"), pair("wal_level", "replica")]);
-    }
 
     #[test]
     fn lines_given_come_first_in_the_hba_file() {

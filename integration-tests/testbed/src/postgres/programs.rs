@@ -157,7 +157,7 @@ fn fetch_debian(major: u16, suite: &str) -> Result<PathBuf> {
     let place = cache::root().join(&name);
     let root = cache::entry(&name, &format!("{RECIPE} {suite} {packages:?}"), |root| {
         eprintln!("testbed: fetching postgres {major} from Debian {suite}");
-        debian::unpack(suite, &packages, root, &place, &programs)
+        debian::unpack(suite, &packages, root, &place, &[&programs])
     })?;
     Ok(root.join(programs))
 }

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::native::Native;
-use super::options::{self, SUPERUSER};
+use super::options::SUPERUSER;
 use super::{Postgres, Server, explain};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::run_dir::RunDir;
+use crate::settings;
 
 /// The first major whose standbys keep logical slots in step with the primary's.
 const SLOT_SYNC_MAJOR: u16 = 17;
@@ -32,11 +33,8 @@ impl Postgres {
             return Err(Error::new("a standby is made of a server of the process back end only"));
         }
         let name = format!("standby_{}", STANDBYS.fetch_add(1, Ordering::Relaxed));
-        let over: Vec<(String, String)> = settings
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
-        let own = options::merged(&own_settings(self.major, self.port(), &name), &over);
+        let own = own_settings(self.major, self.port(), &name);
+        let own = settings::merged(&own, &settings::owned(settings));
         let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
         settings.retain(|(name, _)| own.iter().all(|(of_standby, _)| of_standby != name));
         let (major, port, slot, dir) = (self.major, self.port(), name.clone(), RunDir::new()?);
