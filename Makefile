@@ -84,8 +84,8 @@ fuzz: ## Fuzz the parsers of foreign bytes, FUZZ_SECONDS each (a nightly toolcha
 	@scripts/setup.sh build
 	@rustup toolchain list | grep -q ^nightly || rustup toolchain install nightly --profile minimal
 	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
-	@cd connectors/postgres; for target in $$(cargo +nightly fuzz list); do \
-	  echo "+ fuzz $$target"; cargo +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS); done
+	@for connector in connectors/*/fuzz; do (cd "$$connector/.."; for target in $$(cargo +nightly fuzz list); do \
+	  echo "+ fuzz $$connector $$target"; cargo +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done) || exit 1; done
 
 fmt: ## Format all code
 	cargo fmt --all

@@ -1,0 +1,1 @@
+CREATE TABLE defaults (a INT DEFAULT 1, b INT DEFAULT 2); SET SESSION binlog_row_image=MINIMAL; INSERT INTO defaults () VALUES ();

@@ -1,0 +1,1 @@
+INSERT INTO bare VALUES (2); SET SESSION gtid_next='ANONYMOUS';

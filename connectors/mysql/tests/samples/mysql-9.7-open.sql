@@ -1,0 +1,1 @@
+-- none: the file was copied while the server had it open

@@ -1,0 +1,12 @@
+CREATE TABLE docs (id INT PRIMARY KEY, doc JSON, other JSON, n INT);
+INSERT INTO docs VALUES (1, '{"a": 1, "b": [1, 2, 3], "long": "a text that is long enough for a partial update to be worth while, as the server weighs both", "c": {"d": "x"}}', '{"k": "0123456789012345678901234567890123456789"}', 1);
+SET binlog_row_value_options=PARTIAL_JSON;
+UPDATE docs SET doc = JSON_REPLACE(doc, '$.a', 2), n = 2;
+UPDATE docs SET doc = JSON_SET(doc, '$.b[3]', 'four'), other = JSON_REMOVE(other, '$.k');
+UPDATE docs SET doc = JSON_REMOVE(doc, '$.c.d');
+UPDATE docs SET doc = JSON_ARRAY_INSERT(doc, '$.b[0]', 0);
+UPDATE docs SET doc = JSON_SET(doc, '$.e', JSON_OBJECT('deep', JSON_ARRAY(1.5, NULL))), n = NULL;
+UPDATE docs SET doc = '{"whole": true}';
+UPDATE docs SET n = 9;
+SET binlog_row_image=MINIMAL;
+UPDATE docs SET doc = JSON_SET(doc, '$.whole', FALSE);
