@@ -254,10 +254,8 @@ async fn a_replica_follows_and_takes_writes_once_promoted(line: MysqlLine) {
     // With a setting over the source's.
     let replica = source.replica(&[("binlog_row_image", "MINIMAL")]).await.unwrap();
     let mut follower = replica.connect().await.unwrap();
-    assert_eq!(
-        one::<String>(&mut follower, "SELECT @@binlog_row_image").await,
-        "MINIMAL"
-    );
+    let image: String = one(&mut follower, "SELECT @@binlog_row_image").await;
+    assert_eq!(image, "MINIMAL");
     run(&mut session, &[&row(8)]).await;
     let role = replica.client(ROLE, ROLE_PASSWORD).db_name(Some(ROLE_DATABASE));
     wait::until(LIMIT, "the rows on the replica", || async {
@@ -269,17 +267,57 @@ async fn a_replica_follows_and_takes_writes_once_promoted(line: MysqlLine) {
     .await
     .unwrap();
     let mut role = Conn::new(role).await.unwrap();
-    assert_eq!(refusal(&mut role, &row(9)).await, READ_ONLY);
+    assert_eq!(refusal(&mut role, &row(11)).await, READ_ONLY);
     is_no_replica(&source).await;
 
+    let mut holder = replica.connect_to(ROLE_DATABASE).await.unwrap();
+    run(&mut holder, &["LOCK TABLES kept READ"]).await;
+    run(&mut session, &[&row(9), &row(10)]).await;
+    everything_is_received(&mut session, &mut follower, line).await;
     source.kill9().await.unwrap();
-    replica.promote().await.unwrap();
-    run(&mut role, &[&row(9)]).await;
+    let (promoted, ()) = tokio::join!(replica.promote(), let_go_once_waited_for(&replica, &mut holder));
+    promoted.unwrap();
+    takes_writes(&replica, role, &row).await;
+    is_no_replica(&replica).await;
+}
+
+/// Also after a restart. It has all that it received.
+async fn takes_writes(replica: &Mysql, mut role: Conn, row: &impl Fn(u32) -> String) {
+    run(&mut role, &[&row(11)]).await;
     replica.restart().await.unwrap();
     let mut promoted = replica.connect_to(ROLE_DATABASE).await.unwrap();
-    run(&mut promoted, &[&row(10)]).await;
-    assert_eq!(one::<u32>(&mut promoted, "SELECT count(*) FROM kept").await, 4);
-    is_no_replica(&replica).await;
+    run(&mut promoted, &[&row(12)]).await;
+    assert_eq!(one::<u32>(&mut promoted, "SELECT count(*) FROM kept").await, 6);
+}
+
+/// Waits until a replica has received, not applied, all that its source has written.
+async fn everything_is_received(source: &mut Conn, replica: &mut Conn, line: MysqlLine) {
+    let (written, status, received) = match line {
+        MysqlLine::Mysql9 => ("@@gtid_executed", "SHOW REPLICA STATUS", "Retrieved_Gtid_Set"),
+        MysqlLine::Mysql8 => ("@@gtid_executed", "SHOW SLAVE STATUS", "Retrieved_Gtid_Set"),
+        MysqlLine::MariaDb10 | MysqlLine::MariaDb11 => ("@@gtid_binlog_pos", "SHOW SLAVE STATUS", "Gtid_IO_Pos"),
+    };
+    let written: String = one(source, &format!("SELECT {written}")).await;
+    let replica = tokio::sync::Mutex::new(replica);
+    wait::until(LIMIT, "the last transactions on the replica", || async {
+        let row: Row = one(*replica.lock().await, status).await;
+        Ok((row.get::<String, _>(received).unwrap() == written).then_some(()))
+    })
+    .await
+    .unwrap();
+}
+
+/// Lets a replica apply what it received once its promotion waits for that.
+async fn let_go_once_waited_for(replica: &Mysql, holder: &mut Conn) {
+    let waiting = "SELECT count(*) FROM information_schema.processlist \
+                   WHERE info LIKE 'SELECT WAIT_FOR_EXECUTED%' OR info LIKE 'SELECT MASTER_GTID_WAIT%'";
+    wait::until(LIMIT, "the promotion's waiting", || async {
+        let mut session = replica.connect().await.unwrap();
+        Ok((one::<u32>(&mut session, waiting).await == 1).then_some(()))
+    })
+    .await
+    .unwrap();
+    run(holder, &["UNLOCK TABLES"]).await;
 }
 
 async fn is_no_replica(server: &Mysql) {
