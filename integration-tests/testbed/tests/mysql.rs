@@ -6,12 +6,13 @@
 use std::time::Duration;
 
 use futures::StreamExt;
+use highwater_testbed::certificates::{Authority, Identity};
 use highwater_testbed::mysql::{ROLE, ROLE_DATABASE, ROLE_PASSWORD};
 use highwater_testbed::versions::{self, MysqlLine};
 use highwater_testbed::{Mysql, MysqlOptions, wait};
 use mysql_async::binlog::EventType;
 use mysql_async::prelude::{FromRow, Queryable};
-use mysql_async::{BinlogStreamRequest, Conn, Row, SslOpts};
+use mysql_async::{BinlogStreamRequest, ClientIdentity, Conn, Row, SslOpts};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -375,25 +376,36 @@ async fn tls_is_verified_against_the_authority_and_the_name() {
         let server = Mysql::start(MysqlOptions::line(line).with_tls()).await.unwrap();
         let mut admin = server.connect().await.unwrap();
         run(&mut admin, &[&format!("ALTER USER '{ROLE}'@'%' REQUIRE SSL")]).await;
-        let stranger = highwater_testbed::certificates::Authority::new().unwrap();
+        let stranger = Authority::new().unwrap();
         let ca_pem = server.ca_pem().unwrap();
-        let mut session = secured(&server, "localhost", ca_pem).await.unwrap();
+        let mut session = secured(&server, "localhost", ca_pem, None).await.unwrap();
         let (_, protocol): (String, String) = one(&mut session, "SHOW SESSION STATUS LIKE 'Ssl_version'").await;
         assert_eq!(protocol, "TLSv1.3");
-        let foreign = secured(&server, "localhost", stranger.ca_pem()).await;
+        let foreign = secured(&server, "localhost", stranger.ca_pem(), None).await;
         assert!(foreign.is_err(), "a foreign authority was trusted");
-        let named = secured(&server, "elsewhere", ca_pem).await;
+        let named = secured(&server, "elsewhere", ca_pem, None).await;
         assert!(named.is_err(), "a wrong name was accepted");
         let plain = Conn::new(server.client(ROLE, ROLE_PASSWORD)).await.err().unwrap();
         assert_eq!(code(&plain), ACCESS_DENIED);
+        // A certificate of the client's own.
+        run(&mut admin, &[&format!("ALTER USER '{ROLE}'@'%' REQUIRE X509")]).await;
+        let without = secured(&server, "localhost", ca_pem, None).await.err().unwrap();
+        assert_eq!(code(&without), ACCESS_DENIED);
+        let own = server.authority().unwrap().client(ROLE).unwrap();
+        secured(&server, "localhost", ca_pem, Some(own)).await.unwrap();
+        let strange = stranger.client(ROLE).unwrap();
+        let refused = secured(&server, "localhost", ca_pem, Some(strange)).await;
+        assert!(refused.is_err(), "a foreign authority's client was trusted");
     }
 }
 
 /// A session over TLS to a server that is expected to be called `name`.
-async fn secured(server: &Mysql, name: &'static str, ca_pem: &str) -> mysql_async::Result<Conn> {
+async fn secured(server: &Mysql, name: &'static str, ca_pem: &str, own: Option<Identity>) -> mysql_async::Result<Conn> {
+    let pem = |text: String| text.into_bytes().into();
     let tls = SslOpts::default()
         .with_disable_built_in_roots(true)
         .with_root_certs(vec![ca_pem.as_bytes().to_vec().into()])
-        .with_danger_tls_hostname_override(Some(name));
+        .with_danger_tls_hostname_override(Some(name))
+        .with_client_identity(own.map(|own| ClientIdentity::new(pem(own.certificate_pem), pem(own.key_pem))));
     Conn::new(server.client(ROLE, ROLE_PASSWORD).ssl_opts(tls)).await
 }
