@@ -123,3 +123,31 @@ pub(super) fn parse_gtid_list(fields: &mut FieldReader<'_>) -> Result<Vec<Mariad
     }
     Ok(gtids)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::event_type;
+
+    #[test]
+    fn the_number_of_engines_stands_before_the_start_of_an_alter() {
+        let header = EventHeader {
+            timestamp: 0,
+            code: event_type::MARIADB_GTID,
+            server_id: 3,
+            length: 0,
+            end_position: 0,
+            flags: 0,
+        };
+        let extra = EXTRA_MORE_ENGINES | EXTRA_COMMIT_ALTER;
+        let body = [
+            &9u64.to_le_bytes()[..],
+            &[5, 0, 0, 0, FLAG_DDL, extra, 2],
+            &7u64.to_le_bytes(),
+        ]
+        .concat();
+        let event = MariadbGtidEvent::parse(&mut FieldReader::new("MARIADB_GTID", &body), &header).unwrap();
+        assert_eq!(event.alter, Some(AlterStep::Commit(7)));
+        assert_eq!(event.gtid.to_string(), "5-3-9");
+    }
+}

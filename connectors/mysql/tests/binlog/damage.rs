@@ -158,16 +158,20 @@ fn a_payload_that_lies_about_its_length_is_an_error() {
         .find(|placed| matches!(placed.event, Event::Payload(_)))
         .unwrap();
     let start = first.position as usize;
-    let mut body = bytes[start + 19..start + first.header.length as usize - 4].to_vec();
+    let body = bytes[start + 19..start + first.header.length as usize - 4].to_vec();
     // Kind and length of a field, then the length before compression.
     assert_eq!(body[3..6], [3, 4, 0xfd]);
-    body[7] ^= 1;
-    let Ok(Event::Payload(payload)) = Event::parse(&first.header, body.into(), 0) else {
-        panic!("a payload");
-    };
-    let error = payload.events(0).unwrap().find_map(Result::err).unwrap();
-    assert_eq!(
-        error.to_string(),
-        "malformed TRANSACTION_PAYLOAD event in the binlog: another length than before compression"
-    );
+    for (byte, lower) in [(7, true), (8, false)] {
+        let mut lying = body.clone();
+        lying[byte] ^= 1;
+        assert_eq!(lying[byte] < body[byte], lower);
+        let Ok(Event::Payload(payload)) = Event::parse(&first.header, lying.into(), 0) else {
+            panic!("a payload");
+        };
+        let error = payload.events(0).unwrap().find_map(Result::err).unwrap();
+        assert_eq!(
+            error.to_string(),
+            "malformed TRANSACTION_PAYLOAD event in the binlog: another length than before compression"
+        );
+    }
 }
