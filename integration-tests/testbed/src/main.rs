@@ -203,11 +203,13 @@ async fn debezium() -> Result<()> {
 
 async fn until_told() -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    println!("READY=1");
     let failed = |e: std::io::Error| Error::during("cannot listen for signals", e);
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    // Whoever reads this may tell it to end at once.
+    println!("READY=1");
     tokio::select! {
-        told = tokio::signal::ctrl_c() => told.map_err(failed),
+        _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
     }
 }

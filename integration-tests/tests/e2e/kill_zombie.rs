@@ -9,9 +9,9 @@ use highwater_integration_tests::process::Process;
 use highwater_integration_tests::read_back::{Isolation, kafka_records};
 use highwater_integration_tests::workload::Workload;
 use highwater_testbed::wait;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::scene::{LIMIT, Scene, small_load};
+use crate::scene::{LIMIT, Scene, copies, has_copied, runs, small_load};
 
 /// Every record in the topics' partitions, aborted ones too.
 fn uncommitted(scene: &Scene, workload: &Workload, brokers: &str) -> Vec<(String, u32, u64)> {
@@ -187,6 +187,13 @@ async fn take_over(scene: Scene, shared_store: Option<String>) {
     late.tells("waiting to lead", LIMIT).await;
     workload.stop().await;
     scene.database.acknowledged(scene.file.name(), LIMIT).await;
+    // What the killed one had copied and not committed is copied again.
+    let is_whole = |status: &Value| has_copied(status) && copies(status).all(|copy| !runs(copy));
+    wait::until(LIMIT, "the end of the copies", || async {
+        Ok(twin.status().await.filter(is_whole))
+    })
+    .await
+    .unwrap();
     assert!(scene.file.status().await.is_none(), "the late copy leads too");
     late.terminate().await.with_code(0);
     let ended = tokio::time::timeout(Duration::from_secs(30), standby.terminate())

@@ -201,11 +201,11 @@ pub fn has_copied(status: &Value) -> bool {
     status["state"] == "running" && seen && copies(status).all(|copy| copy["snapshot"] == 0 || !runs(copy))
 }
 
-fn copies(status: &Value) -> impl Iterator<Item = &Value> {
+pub fn copies(status: &Value) -> impl Iterator<Item = &Value> {
     status["snapshots"].as_array().into_iter().flatten()
 }
 
-fn runs(copy: &Value) -> bool {
+pub fn runs(copy: &Value) -> bool {
     copy["state"] == "running" || copy["state"] == "paused"
 }
 
