@@ -43,6 +43,8 @@ pub struct PostgresPin {
     /// The pinned version of the npm package of embedded Postgres, if there is one: the only source of a major without a
     /// suite, and the fallback where no Debian mirror is configured.
     pub npm: Option<&'static str>,
+    /// Packages of the suite with extensions that are no part of the server.
+    pub extensions: &'static [&'static str],
     /// The official container image.
     pub image: &'static str,
 }
@@ -53,42 +55,49 @@ pub const POSTGRES: [PostgresPin; 7] = [
         major: 13,
         suite: Some("bullseye"),
         npm: None,
+        extensions: &[],
         image: "postgres:13",
     },
     PostgresPin {
         major: 14,
         suite: None,
         npm: Some("14.23.0-beta.17"),
+        extensions: &[],
         image: "postgres:14",
     },
     PostgresPin {
         major: 15,
         suite: Some("bookworm"),
         npm: Some("15.18.0-beta.17"),
+        extensions: &[],
         image: "postgres:15",
     },
     PostgresPin {
         major: 16,
         suite: None,
         npm: Some("16.14.0-beta.17"),
+        extensions: &[],
         image: "postgres:16",
     },
     PostgresPin {
         major: 17,
         suite: Some("trixie"),
         npm: Some("17.10.0-beta.17"),
+        extensions: &["postgresql-17-pgvector"],
         image: "postgres:17",
     },
     PostgresPin {
         major: 18,
         suite: None,
         npm: Some("18.4.0-beta.17"),
+        extensions: &[],
         image: "postgres:18",
     },
     PostgresPin {
         major: 19,
         suite: Some("experimental"),
         npm: None,
+        extensions: &[],
         image: "postgres:19",
     },
 ];

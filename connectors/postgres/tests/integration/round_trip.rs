@@ -223,7 +223,7 @@ const TYPES: &[Case] = &[
     ),
 ];
 
-/// Types of pgvector, where the server has it.
+/// Types of pgvector.
 const VECTOR_TYPES: &[Case] = &[
     (
         "vector",
@@ -366,21 +366,31 @@ fn types_of(major: u16) -> Vec<Case> {
     types
 }
 
-/// The package of pgvector is not among those of the test-bed: run where the server has it.
-#[tokio::test]
-async fn types_of_pgvector_come_back_too_where_the_server_has_them() {
+/// Random values of an extension's types, as texts and as values. A server without the extension is a counted skip: the
+/// packages are Debian's.
+async fn types_of_extension_come_back(extension: &str, functions: &str, types: &[Case]) {
     for compared in ["texts", "values"] {
         let fixture = Fixture::new(17).await;
-        if fixture.client.batch_execute("CREATE EXTENSION vector").await.is_err() {
-            return highwater_testbed::skip::counted("random values of pgvector's types", &"no such extension here");
+        let made = fixture
+            .client
+            .batch_execute(&format!("CREATE EXTENSION {extension}"))
+            .await;
+        if made.is_err() {
+            let what = format!("random values of the types of {extension}");
+            return highwater_testbed::skip::counted(&what, &"no such extension here");
         }
-        fixture.sql(FROM_ENTRIES).await;
-        let scene = Scene::new(fixture, VECTOR_TYPES).await;
+        fixture.sql(functions).await;
+        let scene = Scene::new(fixture, types).await;
         match compared {
             "texts" => compare_texts(&scene).await,
             _ => compare_values(&scene).await,
         }
     }
+}
+
+#[tokio::test]
+async fn types_of_pgvector_come_back_too() {
+    types_of_extension_come_back("vector", FROM_ENTRIES, VECTOR_TYPES).await;
 }
 
 async fn compare_texts(scene: &Scene) {

