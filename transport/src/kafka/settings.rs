@@ -163,7 +163,8 @@ pub struct KafkaSettings {
     /// Size in bytes at which a batch for one partition is sent. The best are 500,000 to 900,000.
     pub batch_bytes: u32,
     /// How long a batch waits to fill, in milliseconds. A commit, and a full queue in which no batch is full, send at once
-    /// whatever waits, so there is nothing to gain from less: records that have waited longer while the broker is busy make librdkafka's thread spin.
+    /// whatever waits, so there is nothing to gain from less: records that have waited longer while the broker is busy make
+    /// librdkafka's thread spin.
     pub linger_ms: u32,
     /// The largest record in bytes. A topic's `max.message.bytes` must allow it too.
     pub record_bytes_max: u32,
