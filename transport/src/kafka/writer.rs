@@ -24,7 +24,7 @@ use crate::failure::{fenced, writer_is_done};
 use crate::stored_checkpoint;
 
 /// How long an append waits before it looks again for room in the queue, which empties at hundreds of bytes a microsecond.
-pub(super) const FULL_QUEUE_WAIT: Duration = Duration::from_millis(1);
+const FULL_QUEUE_WAIT: Duration = Duration::from_millis(1);
 /// How many looks in a row must find the queue full and nothing on its way before what waits there is sent.
 const STANDSTILL_LOOKS: u32 = 3;
 /// How long what waits in a full queue is sent, in milliseconds, before it is looked whether there is room.
